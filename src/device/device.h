@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The life of a request: check → locate or plan → move → commit → complete. The one place for the contract's
+// checks, for the order of effects and for error mapping; targets only translate, stores only move.
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "os/io.h"
+#include "oxbow/error.h"
+#include "oxbow/range.h"
+#include "stores/extent.h"
+#include "targets/target.h"
+
+namespace oxbow {
+
+class Flusher;
+class Statistics;
+struct StatisticsSnapshot;
+
+// When a change has to be durable.
+enum class Durability : std::uint8_t {
+  with_flush,      // after the next completed flush
+  when_completed,  // FUA: when the request itself completes
+};
+
+// Memory that holds what a range reads as, for sending: zeros stand for holes. A lease: the bytes stay mapped until the view is
+// destroyed, but a concurrent write may show in them. Thread safety: belongs to one thread.
+struct ReadView {
+  Fixed<iovec, 24> pieces;
+};
+
+// A virtual block device over one target.
+//
+// Requests are byte ranges of any alignment. A range beyond the end fails with EINVAL (read) or ENOSPC (change), a
+// change of a read-only device with EPERM, an empty range succeeds. After the first failed barrier or metadata write every
+// change and flush fails with EIO until the device is opened again. Buffers belong to the caller and stay valid until completion. Each
+// request needs an Io of the calling thread's queue; many may be in flight per queue.
+// Thread safety: requests from any thread, each on its own queue; close() and destruction when nothing is in flight.
+class Device {
+ public:
+  struct Options {
+    std::string name;
+    bool read_only = false;
+  };
+
+  // Flushes run on `flush_queue`, which the caller keeps polling (a simulation's, or a test's own).
+  Device(std::shared_ptr<Target> target, Options options, Queue& flush_queue);
+  // Flushes run on a thread of the device's own.
+  Device(std::shared_ptr<Target> target, Options options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+  Device(Device&&) = delete;
+  Device& operator=(Device&&) = delete;
+
+  [[nodiscard]] Progress read(Io& io, std::uint64_t at, std::span<std::byte> out) noexcept;
+  // `data` must not change until completion.
+  [[nodiscard]] Progress write(Io& io, std::uint64_t at, std::span<const std::byte> data, Durability) noexcept;
+  // The range reads as zeros afterwards; with `allocate` it keeps or gets room (NO_HOLE).
+  [[nodiscard]] Progress zero(Io& io, Range range, bool allocate, Durability) noexcept;
+  // Whole clusters of the range read as zeros afterwards and give their room back; the rest is unchanged.
+  [[nodiscard]] Progress discard(Io& io, Range range, Durability) noexcept;
+  // Everything that completed before this call, on any queue, is durable when it completes.
+  [[nodiscard]] Progress flush(Io& io) noexcept;
+
+  // What the range is made of, as a prefix: appended to `out` (emptied first), holes of the stores shown as zero. More than 0 bytes
+  // for a range that is not empty. The stores in it stay valid as long as the device.
+  [[nodiscard]] Progress extents(Io& io, Range range, Extents& out) noexcept;
+
+  // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory at once; else returns
+  // false, and read() is the way. The range must be within the device.
+  [[nodiscard]] bool view(Range range, ReadView& view) noexcept;
+  // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else empty, and write() is the way. What is put there is
+  // seen at once. Call received() when all of it is there, before the request is answered; without FUA.
+  [[nodiscard]] std::span<std::byte> direct(Range range) noexcept;
+  void received(Queue& queue, Range range) noexcept;
+
+  // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be asked of the device afterwards.
+  [[nodiscard]] IoStatus close(Queue& queue) noexcept;
+
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+  [[nodiscard]] bool writable() const noexcept { return writable_; }
+  [[nodiscard]] const std::string& name() const noexcept { return options_.name; }
+  [[nodiscard]] Target& target() noexcept { return *target_; }
+  [[nodiscard]] StatisticsSnapshot statistics() const noexcept;
+
+ private:
+  std::shared_ptr<Target> target_;
+  Options options_;
+  std::uint64_t size_;
+  bool writable_;
+  std::unique_ptr<Statistics> statistics_;
+  std::unique_ptr<Flusher> flusher_;
+};
+
+}  // namespace oxbow

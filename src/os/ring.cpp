@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/ring.h"
+
+#include <new>
+
+namespace oxbow {
+namespace {
+
+constexpr unsigned k_entries = 256;
+
+// Takes `bytes` that were moved off the front of the list. Returns whether the list is used up.
+bool consume(Fixed<iovec, 8>& iov, std::size_t bytes) noexcept {
+  std::size_t index = 0;
+  while (index < iov.size() && bytes >= iov[index].iov_len) bytes -= iov[index++].iov_len;
+  Fixed<iovec, 8> rest;
+  for (std::size_t i = index; i < iov.size(); ++i) {
+    iovec piece = iov[i];
+    if (i == index) {
+      piece.iov_base = static_cast<char*>(piece.iov_base) + bytes;
+      piece.iov_len -= bytes;
+    }
+    rest.push_back(piece);
+  }
+  iov = rest;
+  return iov.empty();
+}
+
+}  // namespace
+
+std::unique_ptr<Ring> Ring::open(int event_fd) noexcept {
+  std::unique_ptr<Ring> ring(new (std::nothrow) Ring);
+  if (ring == nullptr) return nullptr;
+  if (::io_uring_queue_init(k_entries, &ring->ring_, 0) != 0) {
+    ring->ring_.ring_fd = -1;
+    return nullptr;
+  }
+  if (::io_uring_register_eventfd(&ring->ring_, event_fd) != 0) return nullptr;
+  return ring;
+}
+
+Ring::~Ring() {
+  if (ring_.ring_fd >= 0) ::io_uring_queue_exit(&ring_);
+}
+
+Progress Ring::read(Io& io, int fd, std::uint64_t at, int rwf) noexcept {
+  io.opcode = IORING_OP_READV;
+  io.fd = fd;
+  io.at = at;
+  io.flags = rwf;
+  prepare(io);
+  return Progress::pending();
+}
+
+Progress Ring::write(Io& io, int fd, std::uint64_t at, int rwf) noexcept {
+  io.opcode = IORING_OP_WRITEV;
+  io.fd = fd;
+  io.at = at;
+  io.flags = rwf;
+  prepare(io);
+  return Progress::pending();
+}
+
+Progress Ring::data_sync(Io& io, int fd) noexcept {
+  io.opcode = IORING_OP_FSYNC;
+  io.fd = fd;
+  io.flags = 0;
+  prepare(io);
+  return Progress::pending();
+}
+
+void Ring::prepare(Io& io) noexcept {
+  ::io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_);
+  if (sqe == nullptr) {
+    submit();
+    sqe = ::io_uring_get_sqe(&ring_);
+  }
+  if (sqe == nullptr) {
+    io.next = nullptr;
+    *waiting_tail_ = &io;
+    waiting_tail_ = &io.next;
+    return;
+  }
+  if (io.opcode == IORING_OP_FSYNC) {
+    ::io_uring_prep_fsync(sqe, io.fd, IORING_FSYNC_DATASYNC);
+  } else if (io.opcode == IORING_OP_READV) {
+    ::io_uring_prep_readv2(sqe, io.fd, io.iov.begin(), static_cast<unsigned>(io.iov.size()), io.at, io.flags);
+  } else {
+    ::io_uring_prep_writev2(sqe, io.fd, io.iov.begin(), static_cast<unsigned>(io.iov.size()), io.at, io.flags);
+  }
+  ::io_uring_sqe_set_data(sqe, &io);
+  ++unsubmitted_;
+}
+
+void Ring::submit() noexcept {
+  while (unsubmitted_ > 0) {
+    const int submitted = ::io_uring_submit(&ring_);
+    // EAGAIN and EBUSY: the kernel is short of room until completions are reaped; the next submit() tries again.
+    if (submitted <= 0) return;
+    unsubmitted_ -= static_cast<unsigned>(submitted);
+  }
+}
+
+bool Ring::reap() noexcept {
+  bool any = false;
+  ::io_uring_cqe* cqe = nullptr;
+  while (::io_uring_peek_cqe(&ring_, &cqe) == 0) {
+    Io& io = *static_cast<Io*>(::io_uring_cqe_get_data(cqe));
+    const int result = cqe->res;
+    ::io_uring_cqe_seen(&ring_, cqe);
+    finished(io, result);
+    any = true;
+  }
+  while (waiting_ != nullptr && ::io_uring_sq_space_left(&ring_) > 0) {
+    Io& io = *waiting_;
+    waiting_ = io.next;
+    if (waiting_ == nullptr) waiting_tail_ = &waiting_;
+    prepare(io);
+  }
+  return any;
+}
+
+void Ring::finished(Io& io, int result) noexcept {
+  if (result == -EINTR || result == -EAGAIN) {
+    prepare(io);
+    return;
+  }
+  if (result < 0) {
+    io.status = IoStatus::error(-result);
+  } else if (io.opcode == IORING_OP_FSYNC || consume(io.iov, static_cast<std::size_t>(result))) {
+    io.status = {};
+  } else if (result == 0) {
+    io.status = IoStatus::error(EIO);
+  } else {
+    io.at += static_cast<std::uint64_t>(result);
+    prepare(io);
+    return;
+  }
+  io.complete(io);
+}
+
+}  // namespace oxbow

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/target.h"
+
+namespace oxbow {
+
+void Plan::reset() noexcept {
+  if (owner != nullptr && !claimed.empty()) owner->release(*this);
+  owner = nullptr;
+  has_move = false;
+  durable_alone = false;
+  claimed.clear();
+  punch = {};
+  punch_store = nullptr;
+}
+
+// The defaults are those of a target without claims, preparations or state of its own.
+void Target::release(Plan& /*plan*/) noexcept {}
+Progress Target::wait(Io& /*io*/, std::uint64_t /*key*/) noexcept { return Progress::done(); }
+void Target::prepare(Preparation& /*preparation*/) noexcept {}
+void Target::fill(Preparation& /*preparation*/) noexcept {}
+void Target::prepared(Preparation& /*preparation*/, IoStatus /*status*/) noexcept {}
+void Target::flushed(const FlushPlan& /*plan*/, IoStatus /*status*/) noexcept {}
+IoStatus Target::close(Queue& /*queue*/) noexcept { return {}; }
+
+}  // namespace oxbow
