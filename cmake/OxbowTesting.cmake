@@ -10,6 +10,10 @@ function(oxbow_set_test_properties test)
     set(arg_TIMEOUT 300)
   endif()
   set(environment "OXBOW_SOURCE_DIR=${PROJECT_SOURCE_DIR}" "OXBOW_BUILD_DIR=${PROJECT_BINARY_DIR}" ${arg_ENVIRONMENT})
+  if(OXBOW_SANITIZE)
+    list(APPEND environment "UBSAN_OPTIONS=print_stacktrace=1" "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1"
+         "OXBOW_SANITIZE=${OXBOW_SANITIZE}")
+  endif()
   if(TARGET oxbow)
     list(APPEND environment "OXBOW=$<TARGET_FILE:oxbow>")
   endif()
@@ -21,7 +25,7 @@ function(oxbow_set_test_properties test)
 endfunction()
 
 # oxbow_add_gtest(NAME SOURCES file... [LIBS lib...] [SHARDS n] [LABELS l...] [TIMEOUT s] [ENVIRONMENT K=V...] [SERIAL])
-# A GoogleTest program NAME, run by CTest in n parallel parts named NAME.1 … NAME.n; each leaves its results as JSON.
+# A GoogleTest program NAME, run by CTest in n parallel parts named NAME.1 … NAME.n; each leaves its results as XML.
 function(oxbow_add_gtest name)
   cmake_parse_arguments(arg "SERIAL" "SHARDS;TIMEOUT" "SOURCES;LIBS;LABELS;ENVIRONMENT" ${ARGN})
   if(NOT arg_SHARDS)
@@ -38,7 +42,7 @@ function(oxbow_add_gtest name)
   foreach(index RANGE ${last})
     math(EXPR number "${index} + 1")
     set(test "${name}.${number}")
-    add_test(NAME ${test} COMMAND ${name} "--gtest_output=json:${OXBOW_RESULTS_DIR}/${test}.json")
+    add_test(NAME ${test} COMMAND ${name} "--gtest_output=xml:${OXBOW_RESULTS_DIR}/${test}.xml")
     oxbow_set_test_properties(${test} ${serial} TIMEOUT "${arg_TIMEOUT}" LABELS ${arg_LABELS}
       ENVIRONMENT ${arg_ENVIRONMENT} "GTEST_TOTAL_SHARDS=${arg_SHARDS}" "GTEST_SHARD_INDEX=${index}")
   endforeach()
