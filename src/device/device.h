@@ -19,8 +19,7 @@
 
 namespace oxbow {
 
-class Flusher;
-class Statistics;
+class Task;
 struct StatisticsSnapshot;
 
 // When a change has to be durable.
@@ -91,12 +90,21 @@ class Device {
   [[nodiscard]] StatisticsSnapshot statistics() const noexcept;
 
  private:
+  struct Parts;
+
+  Device(std::shared_ptr<Target> target, Options options, Queue* flush_queue);
+  [[nodiscard]] IoStatus check_change(Range range) const noexcept;
+  [[nodiscard]] Progress counted(Queue& queue, Progress progress) noexcept;
+  [[nodiscard]] Progress change(Io& io, Range range, Change change, std::span<const std::byte> data) noexcept;
+  [[nodiscard]] Task run_change(Queue& queue, Range range, Change change, std::span<const std::byte> data);
+  [[nodiscard]] Task read_rest(Queue& queue, Range range, std::span<std::byte> out);
+  [[nodiscard]] static bool append_view(const Extent& extent, ReadView& view) noexcept;
+
   std::shared_ptr<Target> target_;
   Options options_;
   std::uint64_t size_;
   bool writable_;
-  std::unique_ptr<Statistics> statistics_;
-  std::unique_ptr<Flusher> flusher_;
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace oxbow

@@ -71,6 +71,9 @@ class Store {
   // The same for receiving into: only where writing them needs neither room nor a lock. Empty otherwise.
   virtual std::span<std::byte> memory(Range range) noexcept = 0;
 
+  // Whether view() can answer at all.
+  [[nodiscard]] virtual bool in_memory() const noexcept { return false; }
+
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   [[nodiscard]] virtual bool writable() const noexcept = 0;
   // For people: the path, or what it is.

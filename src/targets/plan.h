@@ -81,6 +81,8 @@ class Plan {
   Plan(Plan&&) = delete;
   Plan& operator=(Plan&&) = delete;
 
+  // Gives the claims back, once; what else is in the plan stays.
+  void drop_claims() noexcept;
   // Drops the claims and empties the plan, for the next round.
   void reset() noexcept;
 
@@ -91,6 +93,7 @@ class Plan {
   // captures after the commit.
   bool durable_alone = false;
   Fixed<ClusterRun, 16> claimed;
+  bool claims_held = false;  // set by the owner together with `claimed`
   std::uint8_t publish = 0;  // the state that commit gives the claimed clusters; the owner's business
   Range punch;               // in punch_store, after commit; empty when there is nothing to punch
   Store* punch_store = nullptr;

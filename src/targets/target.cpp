@@ -3,8 +3,14 @@
 
 namespace oxbow {
 
+void Plan::drop_claims() noexcept {
+  if (!claims_held) return;
+  claims_held = false;
+  owner->release(*this);
+}
+
 void Plan::reset() noexcept {
-  if (owner != nullptr && !claimed.empty()) owner->release(*this);
+  drop_claims();
   owner = nullptr;
   has_move = false;
   durable_alone = false;

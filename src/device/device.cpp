@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/device.h"
+
+#include <utility>
+
+#include "device/flusher.h"
+#include "device/mover.h"
+#include "device/statistics.h"
+#include "os/task.h"
+
+namespace oxbow {
+
+// What the parts of a device share. Thread safety: as its parts say.
+struct Device::Parts {
+  Parts(Target& target, Queue* flush_queue)
+      : mover(target, failure, statistics), flusher(target, failure, statistics, flush_queue) {}
+
+  StickyFailure failure;
+  Statistics statistics;
+  Mover mover;
+  Flusher flusher;
+};
+
+Device::Device(std::shared_ptr<Target> target, Options options, Queue* flush_queue)
+    : target_(std::move(target)),
+      options_(std::move(options)),
+      size_(target_->size()),
+      writable_(target_->writable() && !options_.read_only),
+      parts_(std::make_unique<Parts>(*target_, flush_queue)) {}
+
+Device::Device(std::shared_ptr<Target> target, Options options, Queue& flush_queue)
+    : Device(std::move(target), std::move(options), &flush_queue) {}
+
+Device::Device(std::shared_ptr<Target> target, Options options)
+    : Device(std::move(target), std::move(options), nullptr) {}
+
+Device::~Device() = default;
+
+Progress Device::counted(Queue& queue, Progress progress) noexcept {
+  if (progress.is_done() && !progress.status().ok()) parts_->statistics.add(queue.shard(), Counter::errors);
+  return progress;
+}
+
+Progress Device::read(Io& io, std::uint64_t at, std::span<std::byte> out) noexcept {
+  Queue& queue = *io.queue;
+  const Range range{at, out.size()};
+  if (!range.fits(size_)) return counted(queue, Progress::failed(EINVAL));
+  parts_->statistics.add(queue.shard(), Counter::reads);
+  parts_->statistics.add(queue.shard(), Counter::read_bytes, out.size());
+  IoStatus status;
+  const std::uint64_t now = parts_->mover.read_now(io, range, out, status);
+  if (now == out.size() || !status.ok()) return counted(queue, Progress::done(status));
+  return counted(queue, read_rest(queue, range.without_prefix(now), out.subspan(now)).detach(io));
+}
+
+Task Device::read_rest(Queue& queue, Range range, std::span<std::byte> out) {
+  const IoStatus status = co_await parts_->mover.read(queue, *target_, range, out);
+  if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
+  co_return status;
+}
+
+IoStatus Device::check_change(Range range) const noexcept {
+  if (!writable_) return IoStatus::error(EPERM);
+  if (!range.fits(size_)) return IoStatus::error(ENOSPC);
+  return parts_->failure.status();
+}
+
+Progress Device::change(Io& io, Range range, Change change, std::span<const std::byte> data) noexcept {
+  Queue& queue = *io.queue;
+  const IoStatus allowed = check_change(range);
+  if (!allowed.ok() || range.empty()) return counted(queue, Progress::done(allowed));
+  return run_change(queue, range, change, data).detach(io);
+}
+
+Task Device::run_change(Queue& queue, Range range, Change change, std::span<const std::byte> data) {
+  bool join = false;
+  IoStatus status = co_await parts_->mover.change(queue, range, change, data, join);
+  if (status.ok() && join) {
+    WaitIo io(queue);
+    const Progress progress = parts_->flusher.join(io);
+    status = co_await io(progress);
+  }
+  if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
+  co_return status;
+}
+
+Progress Device::write(Io& io, std::uint64_t at, std::span<const std::byte> data,
+                       Durability durability) noexcept {
+  parts_->statistics.add(io.queue->shard(), Counter::writes);
+  parts_->statistics.add(io.queue->shard(), Counter::written_bytes, data.size());
+  const bool durable = durability == Durability::when_completed;
+  return change(io, {at, data.size()}, {.operation = Operation::write, .durable = durable}, data);
+}
+
+Progress Device::zero(Io& io, Range range, bool allocate, Durability durability) noexcept {
+  parts_->statistics.add(io.queue->shard(), Counter::zeroes);
+  parts_->statistics.add(io.queue->shard(), Counter::zeroed_bytes, range.length);
+  const bool durable = durability == Durability::when_completed;
+  return change(io, range, {.operation = Operation::zero, .durable = durable, .allocate = allocate}, {});
+}
+
+Progress Device::discard(Io& io, Range range, Durability durability) noexcept {
+  parts_->statistics.add(io.queue->shard(), Counter::discards);
+  parts_->statistics.add(io.queue->shard(), Counter::discarded_bytes, range.length);
+  const bool durable = durability == Durability::when_completed;
+  return change(io, range, {.operation = Operation::discard, .durable = durable}, {});
+}
+
+Progress Device::flush(Io& io) noexcept {
+  Queue& queue = *io.queue;
+  parts_->statistics.add(queue.shard(), Counter::flushes);
+  if (!writable_) return Progress::done();
+  if (const IoStatus failed = parts_->failure.status(); !failed.ok()) {
+    return counted(queue, Progress::done(failed));
+  }
+  return parts_->flusher.join(io);
+}
+
+Progress Device::extents(Io& io, Range range, Extents& out) noexcept {
+  out.clear();
+  if (!range.fits(size_)) return Progress::failed(EINVAL);
+  if (range.empty()) return Progress::done();
+  return parts_->mover.extents(*io.queue, range, out).detach(io);
+}
+
+bool Device::view(Range range, ReadView& view) noexcept {
+  view.pieces.clear();
+  if (range.empty() || !range.fits(size_)) return false;
+  while (!range.empty()) {
+    Extents extents;
+    const Step step = target_->locate(range, extents);
+    if (step.answer != Answer::ready) return false;
+    for (const Extent& extent : extents) {
+      if (!append_view(extent, view)) return false;
+    }
+    range = range.without_prefix(step.length);
+  }
+  return true;
+}
+
+namespace {
+
+bool append_zeros(std::uint64_t length, ReadView& view) noexcept {
+  while (length > 0) {
+    if (view.pieces.full()) return false;
+    const std::uint64_t piece = std::min<std::uint64_t>(length, zeros().size());
+    // iovec has no const form; a view is for sending.
+    view.pieces.push_back({const_cast<std::byte*>(zeros().data()), piece});
+    length -= piece;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
+  if (extent.kind == Kind::zero) return append_zeros(extent.length, view);
+  if (extent.kind != Kind::data || !extent.store->in_memory()) return false;
+  Range rest{extent.at, extent.length};
+  while (!rest.empty()) {
+    Extents pieces;
+    const std::uint64_t covered = extent.store->extents(rest, pieces);
+    for (const Extent& piece : pieces) {
+      if (piece.kind != Kind::data) {
+        if (!append_zeros(piece.length, view)) return false;
+        continue;
+      }
+      const auto bytes = extent.store->view({piece.at, piece.length});
+      if (bytes.empty() || view.pieces.full()) return false;
+      view.pieces.push_back({const_cast<std::byte*>(bytes.data()), bytes.size()});
+    }
+    rest = rest.without_prefix(covered);
+  }
+  return true;
+}
+
+std::span<std::byte> Device::direct(Range range) noexcept {
+  if (range.empty() || !check_change(range).ok()) return {};
+  Plan plan;
+  const Step step = target_->plan(range, {.operation = Operation::write}, plan);
+  const Move& move = plan.move;
+  const bool plain = step.answer == Answer::ready && step.length == range.length && plan.has_move &&
+                     !plan.claims_held && move.length() == range.length && move.from == Source::payload;
+  if (!plain || !move.store->in_memory()) return {};
+  return move.store->memory({move.at, move.body});
+}
+
+void Device::received(Queue& queue, Range range) noexcept {
+  parts_->statistics.add(queue.shard(), Counter::writes);
+  parts_->statistics.add(queue.shard(), Counter::written_bytes, range.length);
+  Plan plan;
+  // The same answer as direct() had: nothing but a structure change could alter it.
+  const Step step = target_->plan(range, {.operation = Operation::write}, plan);
+  if (step.answer == Answer::ready && plan.owner != nullptr) plan.owner->commit(plan);
+}
+
+IoStatus Device::close(Queue& queue) noexcept {
+  if (!writable_) return {};
+  const IoStatus flushed = run_blocking(queue, [this](Io& io) { return flush(io); });
+  if (!flushed.ok()) return flushed;
+  const IoStatus closed = target_->close(queue);
+  // Whatever comes now must not touch what was closed.
+  parts_->failure.set(closed.ok() ? IoStatus::error(ESHUTDOWN) : closed);
+  return closed;
+}
+
+StatisticsSnapshot Device::statistics() const noexcept { return parts_->statistics.snapshot(); }
+
+}  // namespace oxbow

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "device/flusher.h"
+
+#include <utility>
+
+#include "device/statistics.h"
+#include "os/canary.h"
+
+namespace oxbow {
+
+Flusher::Kick::Kick(Flusher& owner_flusher, Queue& owner) noexcept
+    : Io(owner,
+         [](Io& self) noexcept {
+           Flusher& kicked = static_cast<Kick&>(self).flusher;
+           // The run reports to the waiters by itself, so nobody needs to hear of its end.
+           (void)kicked.run(kicked.queue_).detach(kicked.finished_);
+         }),
+      flusher(owner_flusher) {}
+
+Flusher::Flusher(Target& target, StickyFailure& failure, Statistics& statistics, Queue* queue)
+    : target_(target),
+      failure_(failure),
+      statistics_(statistics),
+      own_queue_(queue == nullptr ? std::make_unique<Queue>() : nullptr),
+      queue_(queue == nullptr ? *own_queue_ : *queue),
+      kick_(*this, queue_),
+      finished_(queue_) {
+  if (own_queue_ != nullptr) thread_ = std::jthread([this] { serve(); });
+}
+
+Flusher::~Flusher() {
+  if (!thread_.joinable()) return;
+  stop_.store(true, std::memory_order_release);
+  struct Wake : Io {
+    explicit Wake(Queue& owner) noexcept : Io(owner, [](Io&) noexcept {}) {}
+  } wake(queue_);
+  queue_.post(wake, {});
+  thread_.join();
+}
+
+void Flusher::serve() noexcept {
+  while (!stop_.load(std::memory_order_acquire)) {
+    if (!queue_.poll()) queue_.wait();
+  }
+}
+
+Progress Flusher::join(Io& waiter) noexcept {
+  bool kick = false;
+  {
+    const std::lock_guard lock(mutex_);
+    waiter.next = waiting_;
+    waiting_ = &waiter;
+    kick = !std::exchange(running_, true);
+  }
+  if (kick) queue_.post(kick_, {});
+  return Progress::pending();
+}
+
+Task Flusher::run(Queue& queue) {
+  for (;;) {
+    Io* served = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      served = std::exchange(waiting_, nullptr);
+      if (served == nullptr) {
+        running_ = false;
+        co_return IoStatus{};
+      }
+    }
+    bool more = true;
+    IoStatus status;
+    while (more && status.ok()) status = co_await flush_once(queue, more);
+    while (served != nullptr) {
+      Io* const each = std::exchange(served, served->next);
+      each->queue->post(*each, status.ok() ? status : IoStatus::error(EIO));
+    }
+  }
+}
+
+Task Flusher::flush_once(Queue& queue, bool& more) {
+  more = false;
+  if (const IoStatus failed = failure_.status(); !failed.ok()) co_return failed;
+  statistics_.add(queue.shard(), Counter::flush_rounds);
+  FlushPlan plan;
+  plan.buffers = &queue.buffers();
+  target_.capture(plan);
+  IoStatus status = plan.status;
+  const bool swapped = canary(Canary::flush_barriers_swapped);
+  for (const std::size_t index : {std::size_t{0}, std::size_t{1}}) {
+    if (!status.ok()) break;
+    const std::size_t round = swapped ? 1 - index : index;
+    const bool barrier = round != 0 || !canary(Canary::first_barrier_dropped);
+    status = co_await carry_out(queue, plan.rounds[round], barrier);
+  }
+  if (!status.ok()) failure_.set(status);
+  for (Target* owner : plan.owners) owner->flushed(plan, status);
+  more = plan.more;
+  co_return status;
+}
+
+Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier) {
+  WaitBatch<16> batch(queue);
+  IoStatus status;
+  for (const FlushWrite& write : round.writes) {
+    if (batch.full()) {
+      status = co_await batch;
+      if (!status.ok()) co_return status;
+    }
+    Io& io = batch.next();
+    // iovec has no const form; stores only read from the list of a write.
+    io.iov.push_back({const_cast<std::byte*>(write.data.data()), write.data.size()});
+    batch.submitted(write.store->write(io, write.at, WriteMode::cached));
+  }
+  status = co_await batch;
+  if (!status.ok() || !barrier) co_return status;
+  for (Store* store : round.syncs) {
+    WaitIo io(queue);
+    const Progress progress = store->sync(io);
+    status = co_await io(progress);
+    if (!status.ok()) co_return status;
+  }
+  co_return IoStatus{};
+}
+
+}  // namespace oxbow
