@@ -60,7 +60,8 @@ class Device {
 
   [[nodiscard]] Progress read(Io& io, std::uint64_t at, std::span<std::byte> out) noexcept;
   // `data` must not change until completion.
-  [[nodiscard]] Progress write(Io& io, std::uint64_t at, std::span<const std::byte> data, Durability) noexcept;
+  [[nodiscard]] Progress write(Io& io, std::uint64_t at, std::span<const std::byte> data,
+                               Durability) noexcept;
   // The range reads as zeros afterwards; with `allocate` it keeps or gets room (NO_HOLE).
   [[nodiscard]] Progress zero(Io& io, Range range, bool allocate, Durability) noexcept;
   // Whole clusters of the range read as zeros afterwards and give their room back; the rest is unchanged.

@@ -16,7 +16,9 @@ class Buffer {
  public:
   Buffer() noexcept = default;
   Buffer(Buffer&& other) noexcept
-      : pool_(std::exchange(other.pool_, nullptr)), bytes_(std::exchange(other.bytes_, {})), class_(other.class_) {}
+      : pool_(std::exchange(other.pool_, nullptr)),
+        bytes_(std::exchange(other.bytes_, {})),
+        class_(other.class_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(pool_, other.pool_);
     std::swap(bytes_, other.bytes_);
@@ -56,7 +58,7 @@ class BufferPool {
   friend class Buffer;
   void give_back(std::byte* memory, std::size_t size_class) noexcept;
 
-  static constexpr std::size_t k_classes = 11;  // 4 KiB … 4 MiB
+  static constexpr std::size_t k_classes = 11;           // 4 KiB … 4 MiB
   static constexpr std::size_t k_kept_bytes = 1U << 20;  // per size class, at most (one buffer at least)
   struct Class {
     std::array<std::byte*, 16> kept{};

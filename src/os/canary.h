@@ -13,13 +13,13 @@ namespace oxbow {
 
 enum class Canary : std::uint8_t {
   none,
-  flush_barriers_swapped,     // state pages are written and made durable before record and data
-  first_barrier_dropped,      // the flush's first barrier is left out
-  dirty_cleared_after_copy,   // a page's dirty flag is cleared after its words were copied
-  fill_in_omitted,            // the rest of a partly covered fresh cluster is not filled in from below
-  claim_dropped_early,        // claims end before the bytes have moved
-  fua_without_state_page,     // FUA relies on a durable write alone, also over fresh clusters
-  punch_without_claim,        // a discard punches after it gave up its claim
+  flush_barriers_swapped,    // state pages are written and made durable before record and data
+  first_barrier_dropped,     // the flush's first barrier is left out
+  dirty_cleared_after_copy,  // a page's dirty flag is cleared after its words were copied
+  fill_in_omitted,           // the rest of a partly covered fresh cluster is not filled in from below
+  claim_dropped_early,       // claims end before the bytes have moved
+  fua_without_state_page,    // FUA relies on a durable write alone, also over fresh clusters
+  punch_without_claim,       // a discard punches after it gave up its claim
 };
 
 struct CanaryName {

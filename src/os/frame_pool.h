@@ -26,7 +26,7 @@ class FramePool {
 
  private:
   struct Block;
-  static constexpr std::size_t k_classes = 8;           // 256 bytes … 32 KiB
+  static constexpr std::size_t k_classes = 8;  // 256 bytes … 32 KiB
   static constexpr std::size_t k_smallest_shift = 8;
   std::array<Block*, k_classes> free_{};
 };

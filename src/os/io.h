@@ -22,7 +22,9 @@ class Queue;
 // What a submission answered. Thread safety: a value.
 class [[nodiscard]] Progress {
  public:
-  [[nodiscard]] static constexpr Progress done(IoStatus status = {}) noexcept { return {State::done, status}; }
+  [[nodiscard]] static constexpr Progress done(IoStatus status = {}) noexcept {
+    return {State::done, status};
+  }
   [[nodiscard]] static constexpr Progress failed(int error_number) noexcept {
     return {State::done, IoStatus::error(error_number)};
   }

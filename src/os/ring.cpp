@@ -85,7 +85,8 @@ void Ring::prepare(Io& io) noexcept {
   } else if (io.opcode == IORING_OP_READV) {
     ::io_uring_prep_readv2(sqe, io.fd, io.iov.begin(), static_cast<unsigned>(io.iov.size()), io.at, io.flags);
   } else {
-    ::io_uring_prep_writev2(sqe, io.fd, io.iov.begin(), static_cast<unsigned>(io.iov.size()), io.at, io.flags);
+    ::io_uring_prep_writev2(sqe, io.fd, io.iov.begin(), static_cast<unsigned>(io.iov.size()), io.at,
+                            io.flags);
   }
   ::io_uring_sqe_set_data(sqe, &io);
   ++unsubmitted_;

@@ -41,7 +41,9 @@ class [[nodiscard]] Task {
     static void operator delete(void* memory) noexcept { FramePool::release(memory); }
 
     static Task get_return_object_on_allocation_failure() noexcept { return Task(IoStatus::error(ENOMEM)); }
-    Task get_return_object() noexcept { return Task(std::coroutine_handle<promise_type>::from_promise(*this)); }
+    Task get_return_object() noexcept {
+      return Task(std::coroutine_handle<promise_type>::from_promise(*this));
+    }
     std::suspend_never initial_suspend() const noexcept { return {}; }
     struct Final {
       [[nodiscard]] bool await_ready() const noexcept { return false; }

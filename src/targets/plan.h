@@ -28,7 +28,9 @@ struct Step {
   std::uint64_t key = 0;
   Target* owner = nullptr;
 
-  [[nodiscard]] static Step ready(std::uint64_t length) noexcept { return {length, Answer::ready, 0, nullptr}; }
+  [[nodiscard]] static Step ready(std::uint64_t length) noexcept {
+    return {length, Answer::ready, 0, nullptr};
+  }
   [[nodiscard]] static Step failed(int error_number) noexcept {
     return {0, Answer::failed, static_cast<std::uint64_t>(error_number), nullptr};
   }
@@ -103,9 +105,9 @@ class Plan {
 struct PrepareStep {
   enum class What : std::uint8_t { read, write, sync, allocate } what;
   Store* store;
-  std::uint64_t at;     // read, write, allocate
-  std::uint64_t offset; // read, write: where in Preparation::buffer
-  std::uint64_t length; // read, write, allocate
+  std::uint64_t at;      // read, write, allocate
+  std::uint64_t offset;  // read, write: where in Preparation::buffer
+  std::uint64_t length;  // read, write, allocate
 };
 
 // Control I/O that a target needs before it can answer: a state page to be read, a session to be begun, room to be had.
@@ -113,7 +115,7 @@ struct PrepareStep {
 // Target::prepared. Thread safety: one thread at a time.
 struct Preparation {
   Fixed<PrepareStep, 6> steps;
-  Buffer buffer;        // taken from the queue's pool by the device: `buffer_bytes` long
+  Buffer buffer;  // taken from the queue's pool by the device: `buffer_bytes` long
   std::uint64_t buffer_bytes = 0;
   std::uint64_t key = 0;
   std::uint64_t note = 0;  // the target's own
@@ -140,11 +142,11 @@ struct FlushPlan {
     }
   };
   Round rounds[2];
-  std::vector<Buffer> memory;  // what the writes point to
-  std::vector<Target*> owners; // those to be told by flushed(): each target that captured something
+  std::vector<Buffer> memory;     // what the writes point to
+  std::vector<Target*> owners;    // those to be told by flushed(): each target that captured something
   BufferPool* buffers = nullptr;  // set by the device: where capture takes memory from
-  bool more = false;           // some target has more to write: flush again before completing the waiters
-  IoStatus status;             // capture failed (memory): nothing was captured by the target that says so
+  bool more = false;              // some target has more to write: flush again before completing the waiters
+  IoStatus status;                // capture failed (memory): nothing was captured by the target that says so
 };
 
 }  // namespace oxbow

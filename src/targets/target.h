@@ -15,9 +15,10 @@ namespace oxbow {
 
 // What `table` and `status` print of a target, as device-mapper does.
 struct TargetStatus {
-  std::string name;   // the target's type: "linear"
-  std::string info;   // INFO: how it is doing; may be empty
-  std::string table;  // TABLE: the arguments with which it can be made again, white space and backslashes escaped
+  std::string name;  // the target's type: "linear"
+  std::string info;  // INFO: how it is doing; may be empty
+  std::string
+      table;  // TABLE: the arguments with which it can be made again, white space and backslashes escaped
 };
 
 // A place where bytes live, made of stores and other targets. Byte offsets are the target's own, in [0, size()).
