@@ -78,7 +78,8 @@ function(oxbow_add_bench name)
   endif()
 endfunction()
 
-# oxbow_add_fuzz(NAME SOURCES file... [LIBS lib...]): a libFuzzer program; without LIBS it links every layer.
+# oxbow_add_fuzz(NAME SOURCES file... [LIBS lib...]): a libFuzzer program; without LIBS it links every layer. CTest runs
+# it for a fixed number of inputs from a fixed seed, beginning with those in fuzz/corpus/NAME if there are any.
 function(oxbow_add_fuzz name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
   if(NOT arg_LIBS)
@@ -86,6 +87,15 @@ function(oxbow_add_fuzz name)
   endif()
   oxbow_add_tool(${name} SOURCES ${arg_SOURCES} LIBS ${arg_LIBS})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set(corpus "${PROJECT_SOURCE_DIR}/fuzz/corpus/${name}")
+  if(NOT EXISTS "${corpus}")
+    set(corpus "")
+  endif()
+  set(found "${CMAKE_CURRENT_BINARY_DIR}/${name}-corpus")
+  file(MAKE_DIRECTORY "${found}")
+  add_test(NAME fuzz.${name} COMMAND ${name} -runs=200000 -max_total_time=120 -seed=1 -timeout=10
+    "-artifact_prefix=${found}-" "${found}" ${corpus})
+  oxbow_set_test_properties(fuzz.${name} LABELS fuzz)
 endfunction()
 
 # The one unit test program, from every src/**/*_test.cpp.
