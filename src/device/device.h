@@ -28,19 +28,20 @@ enum class Durability : std::uint8_t {
   when_completed,  // FUA: when the request itself completes
 };
 
-// Memory that holds what a range reads as, for sending: zeros stand for holes. A lease: the bytes stay mapped until the view is
-// destroyed, but a concurrent write may show in them. Thread safety: belongs to one thread.
+// Memory that holds what a range reads as, for sending: zeros stand for holes. A lease: the bytes stay mapped
+// until the view is destroyed, but a concurrent write may show in them. Thread safety: belongs to one thread.
 struct ReadView {
   Fixed<iovec, 24> pieces;
 };
 
 // A virtual block device over one target.
 //
-// Requests are byte ranges of any alignment. A range beyond the end fails with EINVAL (read) or ENOSPC (change), a
-// change of a read-only device with EPERM, an empty range succeeds. After the first failed barrier or metadata write every
-// change and flush fails with EIO until the device is opened again. Buffers belong to the caller and stay valid until completion. Each
-// request needs an Io of the calling thread's queue; many may be in flight per queue.
-// Thread safety: requests from any thread, each on its own queue; close() and destruction when nothing is in flight.
+// Requests are byte ranges of any alignment. A range beyond the end fails with EINVAL (read) or ENOSPC
+// (change), a change of a read-only device with EPERM, an empty range succeeds. After the first failed
+// barrier or metadata write every change and flush fails with EIO until the device is opened again. Buffers
+// belong to the caller and stay valid until completion. Each request needs an Io of the calling thread's
+// queue; many may be in flight per queue. Thread safety: requests from any thread, each on its own queue;
+// close() and destruction when nothing is in flight.
 class Device {
  public:
   struct Options {
@@ -69,19 +70,21 @@ class Device {
   // Everything that completed before this call, on any queue, is durable when it completes.
   [[nodiscard]] Progress flush(Io& io) noexcept;
 
-  // What the range is made of, as a prefix: appended to `out` (emptied first), holes of the stores shown as zero. More than 0 bytes
-  // for a range that is not empty. The stores in it stay valid as long as the device.
+  // What the range is made of, as a prefix: appended to `out` (emptied first), holes of the stores shown as
+  // zero. More than 0 bytes for a range that is not empty. The stores in it stay valid as long as the device.
   [[nodiscard]] Progress extents(Io& io, Range range, Extents& out) noexcept;
 
-  // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory at once; else returns
-  // false, and read() is the way. The range must be within the device.
+  // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory
+  // at once; else returns false, and read() is the way. The range must be within the device.
   [[nodiscard]] bool view(Range range, ReadView& view) noexcept;
-  // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else empty, and write() is the way. What is put there is
-  // seen at once. Call received() when all of it is there, before the request is answered; without FUA.
+  // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else
+  // empty, and write() is the way. What is put there is seen at once. Call received() when all of it is
+  // there, before the request is answered; without FUA.
   [[nodiscard]] std::span<std::byte> direct(Range range) noexcept;
   void received(Queue& queue, Range range) noexcept;
 
-  // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be asked of the device afterwards.
+  // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be
+  // asked of the device afterwards.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept;
 
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }

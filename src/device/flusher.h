@@ -4,9 +4,11 @@
 // Group commit. A flush that is asked for joins the next one that has not captured yet; exactly one runs at a
 // time, on one queue, so that a barrier never holds up a connection:
 //
-//   join() ──► waiting ──(runs: takes all that wait)──► capture → round 1: writes, barriers → round 2 → flushed ──► posted to their queues
+//   join() ──► waiting ──(runs: takes all that wait)──► capture → round 1: writes, barriers → round 2 →
+//          flushed ──► posted to their queues
 //
-// A waiter that arrives while one runs has to wait for the next, because its writes may have missed the capture.
+// A waiter that arrives while one runs has to wait for the next, because its writes may have missed the
+// capture.
 
 #include <memory>
 #include <mutex>

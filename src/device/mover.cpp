@@ -196,8 +196,8 @@ Task Mover::move(Queue& queue, const Plan& plan, std::span<const std::byte> payl
   const Move& move = plan.move;
   WaitIo io(queue);
   if (move.from == Source::zeros && move.head == 0 && move.tail == 0) {
-    const Progress progress = move.store->zero(io, {move.at, move.body},
-                                               move.allocate ? ZeroMode::allocate : ZeroMode::may_punch);
+    const Progress progress =
+        move.store->zero(io, {move.at, move.body}, move.allocate ? ZeroMode::allocate : ZeroMode::may_punch);
     const IoStatus zeroed = co_await io(progress);
     co_return zeroed;
   }

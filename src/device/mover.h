@@ -13,22 +13,25 @@ namespace oxbow {
 
 class Statistics;
 
-// Carries out what targets answer: reads extents, runs preparations, fills in and writes moves. Holds no state of a request; the
-// coroutines do. Thread safety: any number of requests at a time, each on its own queue's thread.
+// Carries out what targets answer: reads extents, runs preparations, fills in and writes moves. Holds no
+// state of a request; the coroutines do. Thread safety: any number of requests at a time, each on its own
+// queue's thread.
 class Mover {
  public:
   Mover(Target& target, StickyFailure& failure, Statistics& statistics) noexcept
       : target_(target), failure_(failure), statistics_(statistics) {}
 
-  // Reads as much of `range` as can be had without waiting. Returns the bytes of `out` that are filled in; an error ends the
-  // attempt and stands in `status`.
-  [[nodiscard]] std::uint64_t read_now(Io& io, Range range, std::span<std::byte> out, IoStatus& status) noexcept;
+  // Reads as much of `range` as can be had without waiting. Returns the bytes of `out` that are filled in; an
+  // error ends the attempt and stands in `status`.
+  [[nodiscard]] std::uint64_t read_now(Io& io, Range range, std::span<std::byte> out,
+                                       IoStatus& status) noexcept;
   // Reads `range` of `from`, waiting where needed. `out` is as long as the range.
   [[nodiscard]] Task read(Queue& queue, const Target& from, Range range, std::span<std::byte> out);
 
-  // Writes, zeroes or discards `range`; `data` is the payload of a write. `join` is set when durability was asked for and
-  // has to come from a flush that captures after the end of this task.
-  [[nodiscard]] Task change(Queue& queue, Range range, Change change, std::span<const std::byte> data, bool& join);
+  // Writes, zeroes or discards `range`; `data` is the payload of a write. `join` is set when durability was
+  // asked for and has to come from a flush that captures after the end of this task.
+  [[nodiscard]] Task change(Queue& queue, Range range, Change change, std::span<const std::byte> data,
+                            bool& join);
 
   // Appends to `out` what a prefix of `range` is made of, down to the holes of the stores.
   [[nodiscard]] Task extents(Queue& queue, Range range, Extents& out);

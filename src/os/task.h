@@ -76,8 +76,8 @@ class [[nodiscard]] Task {
   // Its result, when finished.
   [[nodiscard]] IoStatus status() const noexcept { return handle_ ? handle_.promise().status : failed_; }
 
-  // Answers for a request that this task carries out: its result when finished; else `pending`, and the task lives on by itself
-  // and completes `io` at its end.
+  // Answers for a request that this task carries out: its result when finished; else `pending`, and the task
+  // lives on by itself and completes `io` at its end.
   [[nodiscard]] Progress detach(Io& io) && noexcept {
     if (finished()) return Progress::done(status());
     promise_type& promise = std::exchange(handle_, {}).promise();

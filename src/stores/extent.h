@@ -17,8 +17,9 @@ enum class Kind : std::uint8_t {
   error,  // cannot be read; `at` is the errno value
 };
 
-// `length` bytes (never 0) that are alike. `layer` counts down from the top: 0 is the device's own, 1 its base, and so on.
-// The store is borrowed from the target that answered and lives as long as it does. Thread safety: a value.
+// `length` bytes (never 0) that are alike. `layer` counts down from the top: 0 is the device's own, 1 its
+// base, and so on. The store is borrowed from the target that answered and lives as long as it does. Thread
+// safety: a value.
 struct Extent {
   std::uint64_t length;
   Kind kind;

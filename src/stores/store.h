@@ -29,12 +29,13 @@ enum class ZeroMode : std::uint8_t {
 
 // Bytes of one place: moves them in and out and knows nothing of devices, targets or formats.
 //
-// Every operation is done or pending (os/io.h) and complete or failed: a store continues short transfers itself, and answers EIO for
-// a read that meets an unexpected end. Ranges lie within [0, size()): the caller checks. Any byte offset and length is
-// accepted; a store whose medium wants aligned blocks reads, merges and writes, and keeps concurrent neighbours apart.
-// Buffers are the caller's and stay valid until the completion. Holes read as zeros. Data of a write that
-// completed is seen by every read submitted later. A failed write may have left its range old, new or mixed by 512-byte sectors.
-// Thread safety: all operations from any thread, each with an Io of the calling thread's queue.
+// Every operation is done or pending (os/io.h) and complete or failed: a store continues short transfers
+// itself, and answers EIO for a read that meets an unexpected end. Ranges lie within [0, size()): the caller
+// checks. Any byte offset and length is accepted; a store whose medium wants aligned blocks reads, merges and
+// writes, and keeps concurrent neighbours apart. Buffers are the caller's and stay valid until the
+// completion. Holes read as zeros. Data of a write that completed is seen by every read submitted later. A
+// failed write may have left its range old, new or mixed by 512-byte sectors. Thread safety: all operations
+// from any thread, each with an Io of the calling thread's queue.
 class Store {
  public:
   Store() noexcept = default;
@@ -60,13 +61,13 @@ class Store {
   // Grows to `size` bytes; the new part reads as zeros.
   virtual Progress grow(Io& io, std::uint64_t size) noexcept = 0;
 
-  // Which parts of a non-empty range hold data and which are holes (Kind::zero). Answers a prefix: extents are appended to
-  // `out` in order, starting at range.offset, as many as fit. Returns the bytes they cover, more than 0. A store that
-  // cannot tell answers one data extent. `layer` is 0.
+  // Which parts of a non-empty range hold data and which are holes (Kind::zero). Answers a prefix: extents
+  // are appended to `out` in order, starting at range.offset, as many as fit. Returns the bytes they cover,
+  // more than 0. A store that cannot tell answers one data extent. `layer` is 0.
   virtual std::uint64_t extents(Range range, Extents& out) noexcept = 0;
 
-  // The bytes of the range as memory, to be sent or copied from: only of a range that extents() calls data. Empty when the store
-  // is not memory. Valid as long as the store.
+  // The bytes of the range as memory, to be sent or copied from: only of a range that extents() calls data.
+  // Empty when the store is not memory. Valid as long as the store.
   virtual std::span<const std::byte> view(Range range) noexcept = 0;
   // The same for receiving into: only where writing them needs neither room nor a lock. Empty otherwise.
   virtual std::span<std::byte> memory(Range range) noexcept = 0;

@@ -47,8 +47,9 @@ struct Change {
 
 enum class Source : std::uint8_t { payload, zeros };
 
-// One gathered write of head + body + tail bytes to `store` at byte `at`: head and tail are filled in from `from_below`.
-// The body stands `skip` bytes after the start of the planned range (0 but for edges that a discard leaves alone).
+// One gathered write of head + body + tail bytes to `store` at byte `at`: head and tail are filled in from
+// `from_below`. The body stands `skip` bytes after the start of the planned range (0 but for edges that a
+// discard leaves alone).
 struct Move {
   Store* store = nullptr;
   std::uint64_t at = 0;  // of the head
@@ -71,9 +72,10 @@ struct ClusterRun {
   std::uint64_t count;
 };
 
-// What has to be done, in this order, for a prefix of a change: read the fills, carry out the move, commit (which
-// publishes), punch what is no longer needed; then the plan is destroyed, which drops its claims. A plan that is destroyed before commit
-// has changed nothing. Fixed in size; owned by the device's request. Thread safety: one thread at a time.
+// What has to be done, in this order, for a prefix of a change: read the fills, carry out the move, commit
+// (which publishes), punch what is no longer needed; then the plan is destroyed, which drops its claims. A
+// plan that is destroyed before commit has changed nothing. Fixed in size; owned by the device's request.
+// Thread safety: one thread at a time.
 class Plan {
  public:
   Plan() noexcept = default;
@@ -91,8 +93,8 @@ class Plan {
   Target* owner = nullptr;  // who planned, commits and holds the claims; null when there is nothing to do
   bool has_move = false;
   Move move;
-  // With Change::durable: a durable write of the move makes the change durable; else the request has to join a flush that
-  // captures after the commit.
+  // With Change::durable: a durable write of the move makes the change durable; else the request has to join
+  // a flush that captures after the commit.
   bool durable_alone = false;
   Fixed<ClusterRun, 16> claimed;
   bool claims_held = false;  // set by the owner together with `claimed`

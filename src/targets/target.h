@@ -33,15 +33,16 @@ class Target {
   Target(Target&&) = delete;
   Target& operator=(Target&&) = delete;
 
-  // Where a non-empty range within [0, size()) lives. Appends extents in order from range.offset on, as many as fit and are known, adding up to
-  // Step::length. `out` may hold extents already; an answer other than ready appends none.
+  // Where a non-empty range within [0, size()) lives. Appends extents in order from range.offset on, as many
+  // as fit and are known, adding up to Step::length. `out` may hold extents already; an answer other than
+  // ready appends none.
   [[nodiscard]] virtual Step locate(Range range, Extents& out) const noexcept = 0;
 
   // What has to happen for a prefix of `change`. `plan` is empty; when the answer is not ready it stays empty.
   [[nodiscard]] virtual Step plan(Range range, const Change& change, Plan& plan) noexcept = 0;
 
-  // The bytes of the plan's move are in the store: publish, and note what the next flush has to write. Never called when the
-  // move failed.
+  // The bytes of the plan's move are in the store: publish, and note what the next flush has to write. Never
+  // called when the move failed.
   virtual void commit(Plan& plan) noexcept = 0;
 
   // Drops the claims of a plan of this target and wakes those who wait for them. Called by Plan::reset().
@@ -49,15 +50,17 @@ class Target {
   // Registers `io` to be posted when claim `key` may be free. Answers done when it is free already.
   [[nodiscard]] virtual Progress wait(Io& io, std::uint64_t key) noexcept;
 
-  // First without a buffer: sets buffer_bytes and steps for preparation `preparation.key`; the device takes the buffer, and
-  // fill() lets the target write into it what the steps write. Then the device carries the steps out.
+  // First without a buffer: sets buffer_bytes and steps for preparation `preparation.key`; the device takes
+  // the buffer, and fill() lets the target write into it what the steps write. Then the device carries the
+  // steps out.
   virtual void prepare(Preparation& preparation) noexcept;
   virtual void fill(Preparation& preparation) noexcept;
   // The outcome. A target must cope with the same preparation done twice at the same time.
   virtual void prepared(Preparation& preparation, IoStatus status) noexcept;
 
-  // Adds to `plan` what makes everything durable that was committed before this call. May add its stores' barriers
-  // only. A target adds itself to plan.owners when it wants to be told by flushed(). Allocates; memory that is short goes to plan.status.
+  // Adds to `plan` what makes everything durable that was committed before this call. May add its stores'
+  // barriers only. A target adds itself to plan.owners when it wants to be told by flushed(). Allocates;
+  // memory that is short goes to plan.status.
   virtual void capture(FlushPlan& plan) noexcept = 0;
   // Both rounds of a plan succeeded, or something failed: then no metadata may be written any more.
   virtual void flushed(const FlushPlan& plan, IoStatus status) noexcept;

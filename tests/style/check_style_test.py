@@ -55,7 +55,8 @@ class CheckStyle(unittest.TestCase):
         self.finds("src/os/a.cpp", text, "src/os/a.cpp:3: function of 71 lines")
 
     def test_function_length_ignores_braces_in_literals_and_comments(self):
-        text = SPDX + "void f() {\n  g('{', \"}{\", R\"x({{)x\");  // {\n}\n" + "int i = 1'000;\n" * 80 + "void h() {}\n"
+        text = (SPDX + "void f() {\n  g('{', \"}{\", R\"x({{)x\");  // {\n}\n" + "int i = 1'000;\n" * 80 +
+                "void h() {}\n")
         self.passes("src/os/a.cpp", text)
 
     def test_layers(self):
@@ -77,6 +78,14 @@ class CheckStyle(unittest.TestCase):
         self.passes("src/os/a.h", HEADER + "\n// A. Thread-safe.\ntemplate <class T>\nclass A final : B<T> {\n};\n")
         self.passes("src/os/a.h", HEADER + "class A;\nenum class B : int { x };\nstruct C {};\n"
                     "template <class T> void f(T t) {}\n")
+
+    def test_line_length(self):
+        self.finds("src/os/a.cpp", SPDX + "//" + "é" * 119 + "\n", "src/os/a.cpp:2: line of 121 characters")
+        self.passes("src/os/a.cpp", SPDX + "//" + "é" * 118 + "\n")
+
+    def test_tests_may_use_their_support_headers(self):
+        self.passes("src/os/a_test.cpp", SPDX + '#include "support/effort.h"\n')
+        self.finds("src/os/a.cpp", SPDX + '#include "support/effort.h"\n', "include of support/effort.h")
 
     def test_unfinished_words(self):
         self.finds("docs/a.md", "TO" + "DO later\n", "docs/a.md:1: word that marks unfinished work")

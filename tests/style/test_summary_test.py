@@ -11,9 +11,12 @@ TOOL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/t
 
 
 def gtest(*outcomes):
-    inner = {"passed": "", "failed": '<failure message="no"/>', "skipped": '<skipped message="a.cpp:5&#x0A;no ring"/>'}
-    cases = "".join(f'<testcase classname="S" name="T{number}" result="{"skipped" if outcome == "skipped" else "completed"}">'
-                    f"{inner[outcome]}</testcase>" for number, outcome in enumerate(outcomes))
+    inner = {"passed": "", "failed": '<failure message="no"/>',
+             "skipped": '<skipped message="a.cpp:5&#x0A;no ring"/>'}
+    cases = ""
+    for number, outcome in enumerate(outcomes):
+        result = "skipped" if outcome == "skipped" else "completed"
+        cases += f'<testcase classname="S" name="T{number}" result="{result}">{inner[outcome]}</testcase>'
     return f'<testsuites><testsuite name="S">{cases}</testsuite></testsuites>'
 
 
