@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/mapping.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+
+namespace oxbow {
+
+Mapping::~Mapping() {
+  if (bytes_.data() != nullptr) (void)::munmap(bytes_.data(), bytes_.size());
+}
+
+std::expected<Mapping, int> Mapping::anonymous(std::uint64_t bytes) noexcept {
+  void* start =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return std::unexpected(errno);
+  return Mapping(start, bytes);
+}
+
+std::expected<Mapping, int> Mapping::shared(int fd, std::uint64_t bytes) noexcept {
+  void* start = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  if (start == MAP_FAILED) return std::unexpected(errno);
+  return Mapping(start, bytes);
+}
+
+int Mapping::grow(std::uint64_t bytes) noexcept {
+  void* start = ::mremap(bytes_.data(), bytes_.size(), bytes, MREMAP_MAYMOVE);
+  if (start == MAP_FAILED) return errno;
+  bytes_ = {static_cast<std::byte*>(start), bytes};
+  return 0;
+}
+
+}  // namespace oxbow

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stores/file/file_store.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "os/queue.h"
+#include "os/ring.h"
+#include "os/transfer.h"
+
+namespace oxbow {
+
+FileStore::FileStore(UniqueFd fd, std::string path, const FileOptions& options, const FileIdentity& identity,
+                     std::uint32_t grain_bytes) noexcept
+    : fd_(std::move(fd)),
+      path_(std::move(path)),
+      options_(options),
+      identity_(identity),
+      size_(identity.size_bytes),
+      space_(fd_.get(), identity.block_device, grain_bytes) {}
+
+Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, ReadMode mode) noexcept {
+  assert((Range{at, out.size()}.fits(size())));
+  if (!no_nowait_.load(std::memory_order_relaxed)) {
+    const Moved moved = read_at(fd_.get(), at, out, RWF_NOWAIT);
+    const int error = moved.status.error_number();
+    if (error == EOPNOTSUPP) {
+      no_nowait_.store(true, std::memory_order_relaxed);
+    } else if (error != EAGAIN) {
+      return Progress::done(moved.status);
+    } else if (mode == ReadMode::no_wait) {
+      return Progress::would_block();
+    }
+    at += moved.bytes;
+    out = out.subspan(moved.bytes);
+  }
+  Ring* ring = mode == ReadMode::no_wait ? nullptr : io.queue->ring();
+  if (ring == nullptr) return Progress::done(read_at(fd_.get(), at, out).status);
+  io.iov.clear();
+  io.iov.push_back({out.data(), out.size()});
+  return ring->read(io, fd_.get(), at);
+}
+
+Progress FileStore::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
+  if (!options_.writable) return Progress::failed(EROFS);
+  assert((Range{at, iov_bytes(io.iov)}.fits(size())));
+  return Progress::done(write_all(fd_.get(), at, io.iov, mode == WriteMode::durable ? RWF_DSYNC : 0));
+}
+
+Progress FileStore::zero(Io& /*io*/, Range range, ZeroMode mode) noexcept {
+  if (!options_.writable) return Progress::failed(EROFS);
+  assert(range.fits(size()));
+  return Progress::done(range.empty() ? IoStatus{} : space_.zero(range, mode));
+}
+
+Progress FileStore::discard(Io& /*io*/, Range range) noexcept {
+  if (!options_.writable) return Progress::failed(EROFS);
+  assert(range.fits(size()));
+  return Progress::done(range.empty() ? IoStatus{} : space_.discard(range));
+}
+
+Progress FileStore::sync(Io& /*io*/) noexcept {
+  while (::fdatasync(fd_.get()) != 0) {
+    if (errno != EINTR) return Progress::failed(errno);
+  }
+  return Progress::done();
+}
+
+Progress FileStore::allocate(Io& /*io*/, Range range) noexcept {
+  if (!options_.writable) return Progress::failed(EROFS);
+  return Progress::done(space_.allocate(range));
+}
+
+Progress FileStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
+  if (!options_.writable) return Progress::failed(EROFS);
+  if (size < this->size()) return Progress::failed(EINVAL);
+  const std::expected<FileIdentity, int> now = identify_file(fd_.get());
+  if (!now) return Progress::failed(now.error());
+  if (identity_.block_device) {
+    if (size > now->size_bytes) return Progress::failed(ENOSPC);
+  } else {
+    // Somebody else changed the length: what they added wouldn't read as zeros, and must not be cut off
+    // either.
+    if (now->size_bytes != this->size()) return Progress::failed(ESTALE);
+    while (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0) {
+      if (errno != EINTR) return Progress::failed(errno);
+    }
+  }
+  size_.store(size, std::memory_order_release);
+  return Progress::done();
+}
+
+bool FileStore::find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept {
+  const off_t data = ::lseek(fd_.get(), static_cast<off_t>(at), SEEK_DATA);
+  if (data < 0 && errno != ENXIO) return false;
+  if (data < 0) {
+    // No data up to the end of the file; which, if the file was cut short meanwhile, is not the end of the
+    // store.
+    const std::expected<FileIdentity, int> now = identify_file(fd_.get());
+    if (!now || now->size_bytes < end) return false;
+    piece = {end - at, Kind::zero, 0, this, at};
+    return true;
+  }
+  const auto data_at = static_cast<std::uint64_t>(data);
+  if (data_at > at) {
+    piece = {std::min(data_at, end) - at, Kind::zero, 0, this, at};
+    return true;
+  }
+  const off_t hole = ::lseek(fd_.get(), data, SEEK_HOLE);
+  if (hole <= data) return false;
+  piece = {std::min(static_cast<std::uint64_t>(hole), end) - at, Kind::data, 0, this, at};
+  return true;
+}
+
+std::uint64_t FileStore::extents(Range range, Extents& out) noexcept {
+  assert(range.fits(size()) && !range.empty() && !out.full());
+  std::uint64_t at = range.offset;
+  while (at < range.end() && !out.full()) {
+    Extent piece{range.end() - at, Kind::data, 0, this, at};
+    if (!identity_.block_device) (void)find_extent(at, range.end(), piece);
+    out.push_back(piece);
+    at += piece.length;
+  }
+  return at - range.offset;
+}
+
+Result<FileIdentity> FileStore::current_identity() const {
+  const std::expected<FileIdentity, int> now = identify_file(fd_.get());
+  if (!now) return std::unexpected(Error::from_errno("cannot look at file", path_, now.error()));
+  return *now;
+}
+
+}  // namespace oxbow

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+
+namespace oxbow {
+
+// How many pages may be in use, and how many are. Thread safety: any thread, except the constructor.
+class PageBudget {
+ public:
+  explicit PageBudget(std::uint64_t limit_pages) noexcept : limit_(limit_pages) {}
+  static constexpr std::uint64_t k_unlimited = std::numeric_limits<std::uint64_t>::max();
+
+  // Takes all of them or, answering false, none.
+  [[nodiscard]] bool charge(std::uint64_t pages) noexcept {
+    std::uint64_t used = used_.load(std::memory_order_relaxed);
+    do {
+      if (pages > limit_ - used) return false;
+    } while (!used_.compare_exchange_weak(used, used + pages, std::memory_order_relaxed));
+    return true;
+  }
+  void give_back(std::uint64_t pages) noexcept { used_.fetch_sub(pages, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t used() const noexcept { return used_.load(std::memory_order_relaxed); }
+
+ private:
+  std::uint64_t limit_;
+  std::atomic<std::uint64_t> used_{0};
+};
+
+// Pages charged ahead for one operation; those it doesn't use go back at its end. Thread safety: one thread.
+class PageReservation {
+ public:
+  explicit PageReservation(PageBudget& budget) noexcept : budget_(budget) {}
+  PageReservation(const PageReservation&) = delete;
+  PageReservation& operator=(const PageReservation&) = delete;
+  PageReservation(PageReservation&&) = delete;
+  PageReservation& operator=(PageReservation&&) = delete;
+  ~PageReservation() {
+    if (spare_ > 0) budget_.give_back(spare_);
+  }
+
+  // Makes sure that `pages` are at hand.
+  [[nodiscard]] bool have(std::uint64_t pages) noexcept {
+    if (pages <= spare_) return true;
+    if (!budget_.charge(pages - spare_)) return false;
+    spare_ = pages;
+    return true;
+  }
+  void use(std::uint64_t pages) noexcept { spare_ -= pages; }
+
+ private:
+  PageBudget& budget_;
+  std::uint64_t spare_ = 0;
+};
+
+}  // namespace oxbow
