@@ -79,6 +79,10 @@ class CheckStyle(unittest.TestCase):
         self.passes("src/os/a.h", HEADER + "class A;\nenum class B : int { x };\nstruct C {};\n"
                     "template <class T> void f(T t) {}\n")
 
+    def test_tests_include_their_framework(self):
+        self.finds("src/os/a_test.cpp", SPDX + "TEST(A, B) {}\n", "a_test.cpp:2: test without GoogleTest's header")
+        self.passes("src/os/a_test.cpp", SPDX + "#include <gmock/gmock.h>\nTEST_F(A, B) {}\n")
+
     def test_line_length(self):
         self.finds("src/os/a.cpp", SPDX + "//" + "é" * 119 + "\n", "src/os/a.cpp:2: line of 121 characters")
         self.passes("src/os/a.cpp", SPDX + "//" + "é" * 118 + "\n")
