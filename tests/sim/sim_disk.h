@@ -8,9 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "oxbow/range.h"
-
 #include "os/fixed.h"
+#include "oxbow/range.h"
 #include "sim/chooser.h"
 #include "sim/sector_pool.h"
 
