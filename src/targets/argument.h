@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The words of a table line: how they are escaped, and how numbers among them are read.
+
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+
+namespace oxbow {
+
+// What separates words: blank, tab, newline, vertical tab, form feed, carriage return; in every locale.
+[[nodiscard]] constexpr bool is_table_space(char c) noexcept { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// The word as it stands in a printed table: white space (newlines too) and backslashes have a backslash before them.
+[[nodiscard]] std::string escape_argument(std::string_view argument);
+
+// A non-negative decimal number that is the whole of `text`; no sign, no unit. The error says what is wrong with it
+// as the end of a sentence ("is not a number").
+[[nodiscard]] std::expected<std::uint64_t, std::string> parse_number(std::string_view text);
+
+}  // namespace oxbow

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "targets/registry.h"
+#include "targets/target.h"
+
+namespace oxbow {
+
+// Every read and every change fails with EIO, as device-mapper's error target has it. A flush has nothing to do.
+// Thread safety: as every Target; immutable.
+class ErrorTarget final : public Target {
+ public:
+  ErrorTarget(std::uint64_t size, bool writable) noexcept : size_(size), writable_(writable) {}
+
+  [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
+  [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
+  void commit(Plan& plan) noexcept override;
+  void capture(FlushPlan& plan) noexcept override;
+
+  [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
+  [[nodiscard]] bool writable() const noexcept override { return writable_; }
+  [[nodiscard]] TargetStatus status() const override;
+
+ private:
+  const std::uint64_t size_;
+  const bool writable_;
+};
+
+// `error`, without arguments.
+[[nodiscard]] Result<MadeTarget> make_error_target(OpenContext& context, std::span<const std::string> args,
+                                                   std::uint64_t length_bytes);
+
+}  // namespace oxbow

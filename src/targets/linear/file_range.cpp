@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/linear/file_range.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "stores/file/file_store.h"
+#include "stores/open_stores.h"
+#include "targets/argument.h"
+
+namespace oxbow {
+namespace {
+
+constexpr std::uint64_t k_largest_offset = std::numeric_limits<std::int64_t>::max();
+
+Error refuse(std::string_view type, std::string where, std::string why) {
+  return {fmt::format("cannot make target {}", type), std::move(where), std::move(why)};
+}
+
+}  // namespace
+
+Result<FileRangeArguments> parse_file_range(std::string_view type, std::string_view usage,
+                                            std::span<const std::string> args, std::uint64_t unit_bytes) {
+  if (args.size() != 2) {
+    return std::unexpected(
+        refuse(type, "arguments", fmt::format("exactly two are needed ({}), not {}", usage, args.size())));
+  }
+  const auto offset = parse_number(args[1]);
+  if (!offset) return std::unexpected(refuse(type, fmt::format("offset {}", args[1]), offset.error()));
+  if (*offset > k_largest_offset / unit_bytes) {
+    return std::unexpected(refuse(type, fmt::format("offset {}", args[1]), "is too large"));
+  }
+  return FileRangeArguments{args[0], *offset * unit_bytes};
+}
+
+Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string_view type,
+                                               const std::string& path, Range range) {
+  FileOptions options;
+  options.writable = context.writable;
+  options.direct = context.direct;
+  options.lock = context.writable ? LockMode::exclusive : LockMode::shared;
+  auto store = context.stores.open_file(path, options);
+  if (!store) return std::unexpected(store.error());
+  const std::uint64_t size = (*store)->size();
+  if (range.offset > size) {
+    return std::unexpected(
+        refuse(type, path, fmt::format("offset {} is beyond the end, which is at {}", range.offset, size)));
+  }
+  if (!range.fits(size)) {
+    return std::unexpected(
+        refuse(type, path,
+               fmt::format("File too small: {} bytes are needed from offset {} on, it has {}", range.length,
+                           range.offset, size - range.offset)));
+  }
+  return *store;
+}
+
+}  // namespace oxbow

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/registry.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "targets/error/error_target.h"
+#include "targets/file/file_target.h"
+#include "targets/linear/linear_target.h"
+#include "targets/zero/zero_target.h"
+
+namespace oxbow {
+namespace {
+
+constexpr std::array k_types = {
+    TargetType{"error", make_error_target, "", "answers everything with an I/O error"},
+    TargetType{"file", make_file_target, "PATH BYTES", "a regular file from byte BYTES on"},
+    TargetType{"linear", make_linear_target, "PATH SECTORS",
+               "a file or block device from 512-byte sector SECTORS on"},
+    TargetType{"zero", make_zero_target, "", "reads as zeros, forgets what is written"},
+};
+static_assert(std::ranges::is_sorted(k_types, {}, &TargetType::name));
+
+std::string known_names() {
+  std::string names;
+  for (const TargetType& type : k_types) {
+    if (!names.empty()) names += ", ";
+    names += type.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+std::span<const TargetType> target_types() noexcept { return k_types; }
+
+Result<MadeTarget> make_target(OpenContext& context, std::string_view type, std::span<const std::string> args,
+                               std::uint64_t length_bytes) {
+  const auto* const found = std::ranges::find(k_types, type, &TargetType::name);
+  if (found == k_types.end()) {
+    return std::unexpected(Error("cannot make target", std::string(type),
+                                 fmt::format("no such type; there are {}", known_names())));
+  }
+  Result<MadeTarget> made = found->make(context, args, length_bytes);
+  if (made && !Range{made->offset, length_bytes}.fits(made->target->size())) {
+    return std::unexpected(Error(fmt::format("cannot make target {}", type), args.empty() ? "" : args.front(),
+                                 fmt::format("it has {} bytes, the line needs {} from byte {} on",
+                                             made->target->size(), length_bytes, made->offset)));
+  }
+  return made;
+}
+
+}  // namespace oxbow

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Every type of target that a table line can name, by its name.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "oxbow/error.h"
+#include "targets/target.h"
+
+namespace oxbow {
+
+class OpenStores;
+class Queue;
+
+// What constructors of targets open things with. Thread safety: one thread at a time, the one that owns `queue`.
+struct OpenContext {
+  Queue& queue;        // the calling thread's: constructors may wait on it
+  OpenStores& stores;  // one store per file, shared by everything in the process that uses the file
+  bool writable = false;
+  bool direct = false;  // O_DIRECT for the files that are opened
+};
+
+// A target, and where in it a table line's bytes start. Lines may share a target.
+struct MadeTarget {
+  std::shared_ptr<Target> target;
+  std::uint64_t offset = 0;
+};
+
+// Makes the target of one line. `length_bytes` is the line's length, which the target covers from its offset on.
+using MakeTarget = Result<MadeTarget> (*)(OpenContext&, std::span<const std::string> args,
+                                          std::uint64_t length_bytes);
+
+struct TargetType {
+  std::string_view name;
+  MakeTarget make;
+  std::string_view arguments;    // "PATH SECTORS"
+  std::string_view description;  // one line
+};
+
+// All types, sorted by name.
+[[nodiscard]] std::span<const TargetType> target_types() noexcept;
+
+// Makes a target of the type with that name; for one that does not exist the error lists those that do.
+[[nodiscard]] Result<MadeTarget> make_target(OpenContext& context, std::string_view type,
+                                             std::span<const std::string> args, std::uint64_t length_bytes);
+
+}  // namespace oxbow
