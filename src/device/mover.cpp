@@ -206,13 +206,13 @@ Task Mover::move(Queue& queue, const Plan& plan, std::span<const std::byte> payl
   if (move.head > 0) {
     head = queue.buffers().take(move.head);
     if (!head.valid()) co_return IoStatus::error(ENOMEM);
-    const IoStatus filled = co_await fill(queue, move.below, {move.head_from, move.head}, head.bytes());
+    const IoStatus filled = co_await fill(queue, move.head_below, {move.head_from, move.head}, head.bytes());
     if (!filled.ok()) co_return filled;
   }
   if (move.tail > 0) {
     tail = queue.buffers().take(move.tail);
     if (!tail.valid()) co_return IoStatus::error(ENOMEM);
-    const IoStatus filled = co_await fill(queue, move.below, {move.tail_from, move.tail}, tail.bytes());
+    const IoStatus filled = co_await fill(queue, move.tail_below, {move.tail_from, move.tail}, tail.bytes());
     if (!filled.ok()) co_return filled;
   }
   std::uint64_t at = move.at;

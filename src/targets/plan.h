@@ -47,19 +47,19 @@ struct Change {
 
 enum class Source : std::uint8_t { payload, zeros };
 
-// One gathered write of head + body + tail bytes to `store` at byte `at`: head and tail are filled in from
-// `from_below`. The body stands `skip` bytes after the start of the planned range (0 but for edges that a
-// discard leaves alone).
+// One gathered write of head + body + tail bytes to `store` at byte `at`. The body is the planned range; head and tail,
+// which complete partly covered clusters, are filled in from below. Zeros without head and tail are left to Store::zero; with
+// them the body is at most 1 MiB.
 struct Move {
   Store* store = nullptr;
   std::uint64_t at = 0;  // of the head
+  std::uint64_t body = 0;
   std::uint32_t head = 0;
   std::uint32_t tail = 0;
-  std::uint64_t body = 0;
   Source from = Source::payload;
-  bool allocate = false;  // zeros: with room
-  // What head and tail are read from: null means zeros. Ranges in that target's bytes.
-  Target* below = nullptr;
+  bool allocate = false;         // zeros: with room
+  Target* head_below = nullptr;  // what the head is read from, at head_from; null: zeros
+  Target* tail_below = nullptr;
   std::uint64_t head_from = 0;
   std::uint64_t tail_from = 0;
 
@@ -98,7 +98,7 @@ class Plan {
   bool durable_alone = false;
   Fixed<ClusterRun, 16> claimed;
   bool claims_held = false;  // set by the owner together with `claimed`
-  std::uint8_t publish = 0;  // the state that commit gives the claimed clusters; the owner's business
+  std::uint8_t publish = 0;  // what commit makes of the claimed clusters; the owner's business
   Range punch;               // in punch_store, after commit; empty when there is nothing to punch
   Store* punch_store = nullptr;
 };

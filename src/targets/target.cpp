@@ -13,6 +13,7 @@ void Plan::reset() noexcept {
   drop_claims();
   owner = nullptr;
   has_move = false;
+  move = {};
   durable_alone = false;
   claimed.clear();
   punch = {};

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The flush of a layer, in the order that docs/durability.md gives:
+//
+//   capture   for each dirty page: clear its flag, copy its words
+//   round 1   write the record that names the pages and their slots; barrier: data and record
+//   round 2   write the copies, each to the slot that doesn't hold its last durable version; barrier
+//   flushed   the new slots are the durable ones
+//
+// A page's newer slot so never says more than what is durable, and a torn slot is always one that the newest
+// record names.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "formats/native/codec.h"
+#include "os/canary.h"
+#include "os/queue.h"
+#include "targets/cow/cow_target.h"
+
+namespace oxbow {
+
+void CowTarget::capture(FlushPlan& plan) noexcept {
+  plan.rounds[0].sync(*layer_);
+  // A base that was just made may not be durable yet, and what is absent here relies on it.
+  if (!base_synced_) backing_.capture(plan);
+  if (!options_.writable) return;
+  plan.owners.push_back(this);
+  // Until the session has begun nothing has changed; torn pages wait for it.
+  if (session_begun_.load(std::memory_order_acquire)) capture_pages(plan);
+}
+
+void CowTarget::capture_pages(FlushPlan& plan) noexcept {
+  in_flight_.clear();
+  // Torn pages first: the record that excused them until now is no longer the newest after this one.
+  for (const std::uint32_t page : torn_) pages_.take(page, in_flight_);
+  torn_.clear();
+  const bool clear = !canary(Canary::dirty_cleared_after_copy);
+  const bool more = pages_.take_dirty(native::k_pages_per_flush, clear, in_flight_);
+  if (in_flight_.empty()) return;
+  plan.more = plan.more || more;
+  Buffer pages = plan.buffers->take(in_flight_.size() * native::k_page_bytes);
+  Buffer record = plan.buffers->take(native::k_record_bytes);
+  if (!pages.valid() || !record.valid()) {
+    plan.status = IoStatus::error(ENOMEM);
+    return;
+  }
+  compose(pages.bytes(), record.bytes(), plan);
+  plan.memory.push_back(std::move(pages));
+  plan.memory.push_back(std::move(record));
+}
+
+void CowTarget::compose(std::span<std::byte> pages, std::span<std::byte> record_bytes,
+                        FlushPlan& plan) noexcept {
+  const native::Superblock& superblock = head_.superblock;
+  ++flush_number_;
+  newest_record_slot_ = 1 - newest_record_slot_;
+  std::memset(record_bytes.data(), 0, record_bytes.size());
+  auto& record = *new (record_bytes.data()) native::FlushRecord{};
+  record.magic = native::k_record_magic;
+  record.epoch = epoch();
+  record.flush_number = flush_number_;
+  record.slot = newest_record_slot_;
+  record.count = static_cast<std::uint32_t>(in_flight_.size());
+  for (std::size_t i = 0; i < in_flight_.size(); ++i) {
+    const std::uint64_t index = in_flight_[i];
+    const std::uint32_t slot = pages_.next_slot(index);
+    record.pages[i] = in_flight_[i] | (slot == 1 ? native::k_record_slot_bit : 0);
+    const auto bytes = pages.subspan(i * native::k_page_bytes, native::k_page_bytes);
+    auto& page = *new (bytes.data()) native::StatePage{};
+    page.magic = native::k_page_magic;
+    page.index = index;
+    page.slot = slot;
+    page.epoch = epoch();
+    page.flush_number = flush_number_;
+    states_.compose(index, page);
+    native::seal(page, superblock.salt);
+    plan.rounds[1].writes.push_back(
+        {layer_.get(), superblock.slot_offset[slot] + (index * native::k_page_bytes), bytes});
+  }
+  native::seal(record, superblock.salt);
+  plan.rounds[0].writes.push_back({layer_.get(), superblock.record_offset[record.slot], record_bytes});
+  plan.rounds[1].sync(*layer_);
+}
+
+void CowTarget::flushed(const FlushPlan& /*plan*/, IoStatus status) noexcept {
+  if (!status.ok()) return;  // the device writes nothing any more
+  base_synced_ = true;
+  for (const std::uint32_t page : in_flight_) {
+    pages_.written(page);
+    if (canary(Canary::dirty_cleared_after_copy)) pages_.clear_dirty(page);
+  }
+  in_flight_.clear();
+}
+
+// After the last flush: a record that names no page, so that from now on every bad slot is damage; then the superblock.
+IoStatus CowTarget::close(Queue& queue) noexcept {
+  if (!session_begun_.load(std::memory_order_acquire)) return {};
+  native::FlushRecord record{};
+  record.magic = native::k_record_magic;
+  record.epoch = epoch();
+  record.flush_number = ++flush_number_;
+  newest_record_slot_ = 1 - newest_record_slot_;
+  record.slot = newest_record_slot_;
+  native::seal(record, head_.superblock.salt);
+  const IoStatus written = run_blocking(queue, [&](Io& io) {
+    io.iov.push_back({&record, sizeof(record)});
+    return layer_->write(io, head_.superblock.record_offset[record.slot], WriteMode::cached);
+  });
+  if (!written.ok()) return written;
+  const IoStatus synced = run_blocking(queue, [&](Io& io) { return layer_->sync(io); });
+  if (!synced.ok()) return synced;
+  native::Superblock superblock = session_superblock();
+  superblock.sequence += 1;
+  superblock.state = native::LayerState::clean;
+  const IoStatus closed = write_superblocks(queue, *layer_, superblock, head_.stale_copy);
+  if (closed.ok()) session_begun_.store(false, std::memory_order_release);
+  return closed;
+}
+
+}  // namespace oxbow

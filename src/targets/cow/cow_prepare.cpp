@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer needs before it can answer: a state page in memory, room for one on the disk, a session.
+#include <cstring>
+
+#include "formats/native/codec.h"
+#include "targets/cow/cow_keys.h"
+#include "targets/cow/cow_target.h"
+
+namespace oxbow {
+
+using What = PrepareStep::What;
+
+void CowTarget::prepare(Preparation& preparation) noexcept {
+  if (preparation.key == k_session_key) {
+    prepare_session(preparation);
+  } else if ((preparation.key & k_room_key) != 0) {
+    prepare_room(preparation, preparation.key & ~k_room_key);
+  } else {
+    prepare_page(preparation, preparation.key);
+  }
+}
+
+void CowTarget::prepare_page(Preparation& preparation, std::uint64_t page) noexcept {
+  if (pages_.loaded(page)) return;
+  preparation.buffer_bytes = 2 * native::k_page_bytes;
+  for (std::size_t slot = 0; slot < 2; ++slot) {
+    preparation.steps.push_back({.what = What::read,
+                                 .store = layer_.get(),
+                                 .at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes),
+                                 .offset = slot * native::k_page_bytes,
+                                 .length = native::k_page_bytes});
+  }
+}
+
+// Both slots, before the first cluster of the page is acknowledged: a flush must not run out of space.
+void CowTarget::prepare_room(Preparation& preparation, std::uint64_t page) noexcept {
+  for (std::size_t slot = 0; slot < 2; ++slot) {
+    preparation.steps.push_back({.what = What::allocate,
+                                 .store = layer_.get(),
+                                 .at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes),
+                                 .offset = 0,
+                                 .length = native::k_page_bytes});
+  }
+}
+
+// The epoch grows durably before anything is written: one copy, a barrier, the other copy (durable with the next
+// barrier). Two threads that both begin write the same bytes.
+void CowTarget::prepare_session(Preparation& preparation) noexcept {
+  if (session_begun_.load(std::memory_order_acquire)) return;
+  preparation.buffer_bytes = 2 * native::k_superblock_bytes;
+  const std::uint32_t first = head_.stale_copy;
+  preparation.steps.push_back({.what = What::write,
+                               .store = layer_.get(),
+                               .at = first * native::k_apart_bytes,
+                               .offset = 0,
+                               .length = native::k_superblock_bytes});
+  preparation.steps.push_back({.what = What::sync, .store = layer_.get(), .at = 0, .offset = 0, .length = 0});
+  preparation.steps.push_back({.what = What::write,
+                               .store = layer_.get(),
+                               .at = (1 - first) * native::k_apart_bytes,
+                               .offset = native::k_superblock_bytes,
+                               .length = native::k_superblock_bytes});
+}
+
+native::Superblock CowTarget::session_superblock() const noexcept {
+  native::Superblock superblock = head_.superblock;
+  superblock.epoch = epoch();
+  superblock.sequence += 1;
+  superblock.state = native::LayerState::in_use;
+  return superblock;
+}
+
+void CowTarget::fill(Preparation& preparation) noexcept {
+  if (preparation.key != k_session_key || preparation.buffer_bytes == 0) return;
+  native::Superblock superblock = session_superblock();
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    superblock.copy = i == 0 ? head_.stale_copy : 1 - head_.stale_copy;
+    native::seal(superblock);
+    std::memcpy(preparation.buffer.bytes().data() + (i * sizeof(superblock)), &superblock,
+                sizeof(superblock));
+  }
+}
+
+void CowTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
+  if (!status.ok()) return;  // the request that asked fails; the next one asks again
+  if (preparation.key == k_session_key) {
+    session_begun_.store(true, std::memory_order_release);
+  } else if ((preparation.key & k_room_key) != 0) {
+    pages_.set_room(preparation.key & ~k_room_key);
+  } else if (preparation.buffer_bytes > 0) {
+    page_read(preparation, preparation.key);
+  }
+}
+
+void CowTarget::page_read(const Preparation& preparation, std::uint64_t page) noexcept {
+  std::array<native::StatePage, 2> slots;
+  std::memcpy(slots.data(), preparation.buffer.bytes().data(), sizeof(slots));
+  install(page, choose_page(slots[0], slots[1], page, head_));
+}
+
+void CowTarget::install(std::uint64_t page, const PageContent& content) noexcept {
+  // Several requests may have read the page; only the first may install it, since it may change from then on.
+  const std::lock_guard lock(load_mutex_);
+  if (pages_.loaded(page)) return;
+  if (content.damaged) {
+    pages_.set_damaged(page);
+    return;
+  }
+  if (!content.empty) states_.install(page, content.page);
+  if (content.torn) pages_.set_dirty(page);
+  pages_.set_loaded(page, content.next_slot);
+}
+
+}  // namespace oxbow

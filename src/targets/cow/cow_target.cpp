@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/cow/cow_target.h"
+
+#include <fmt/format.h>
+
+#include <new>
+
+#include "formats/native/codec.h"
+#include "os/queue.h"
+
+namespace oxbow {
+
+CowTarget::CowTarget(std::shared_ptr<Store> layer, std::shared_ptr<Target> base, Options options,
+                     LayerHead head)
+    : layer_(std::move(layer)),
+      backing_(std::move(base), head.superblock.base_visible),
+      options_(options),
+      head_(std::move(head)),
+      size_(head_.superblock.size),
+      data_offset_(head_.superblock.data_offset),
+      shift_(head_.superblock.cluster_shift),
+      cluster_bytes_(std::uint64_t{1} << shift_),
+      states_(native::cluster_count(size_, shift_)),
+      pages_((native::cluster_count(size_, shift_) + native::k_clusters_per_page - 1) /
+             native::k_clusters_per_page),
+      newest_record_slot_(head_.newest_record_slot),
+      flush_number_(head_.flush_number) {}
+
+Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr<Store> layer,
+                                                   std::shared_ptr<Target> base, Options options) {
+  auto head = read_layer_head(queue, *layer);
+  if (!head) return std::unexpected(head.error());
+  if (options.writable && !layer->writable()) {
+    return std::unexpected(Error("cannot open layer for writing", layer->describe(), "it is read-only"));
+  }
+  const std::uint64_t foreign = head->superblock.read_only_compatible & ~native::k_known_read_only_compatible;
+  if (options.writable && foreign != 0) {
+    return std::unexpected(Error("cannot open layer for writing", layer->describe(),
+                                 fmt::format("it uses features that this oxbow can only read ({:#x}): "
+                                             "use a newer oxbow, or --read-only",
+                                             foreign)));
+  }
+  try {
+    std::shared_ptr<CowTarget> target(new CowTarget(layer, std::move(base), options, std::move(*head)));
+    if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
+    return target;
+  } catch (const std::bad_alloc&) {
+    return std::unexpected(Error::from_errno("cannot open layer", layer->describe(), ENOMEM));
+  }
+}
+
+// After an unclean end the pages that the last flush was writing may be torn. They are read while the record that
+// excuses them is the newest, and written again by the first flush of the next session.
+Result<void> CowTarget::load_last_pages(Queue& queue) {
+  if (!options_.writable || head_.superblock.state != native::LayerState::in_use) return {};
+  for (const std::uint32_t entry : head_.last_pages) {
+    const std::uint64_t page = entry & ~native::k_record_slot_bit;
+    if (page >= pages_.size() || pages_.loaded(page)) continue;
+    std::array<native::StatePage, 2> slots;
+    for (std::size_t slot = 0; slot < 2; ++slot) {
+      const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
+      const IoStatus read = run_blocking(queue, [&](Io& io) {
+        return layer_->read(io, at, std::as_writable_bytes(std::span(&slots[slot], 1)), ReadMode::may_wait);
+      });
+      if (!read.ok()) {
+        return std::unexpected(Error::from_errno(fmt::format("cannot read state page {}", page),
+                                                 layer_->describe(), read.error_number()));
+      }
+    }
+    const PageContent content = choose_page(slots[0], slots[1], page, head_);
+    if (content.torn && !content.damaged) torn_.push_back(static_cast<std::uint32_t>(page));
+    install(page, content);
+  }
+  return {};
+}
+
+TargetStatus CowTarget::status() const {
+  return {.name = "cow",
+          .info = fmt::format("{} {} {}", size_ / k_sector_bytes, cluster_bytes_ / k_sector_bytes,
+                              states_.leaves()),
+          .table = layer_->describe() + " 0"};
+}
+
+}  // namespace oxbow

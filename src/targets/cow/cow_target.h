@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A writable layer over a base that is never touched.
+//
+// What has to hold, and where it is seen to:
+//   - A cluster is published only after its bytes are in the layer's file: commit() comes after the move.
+//   - Only a claim's holder changes a cluster's state (plan()), and it reads the state again after claiming.
+//   - A zero cluster is wholly written by its next partial write, so what lies at its place never shows: plan() fills in zeros.
+//   - So overwrites of present data need no claim; what a racing discard punches was overlapped anyway. But they wait
+//     while somebody else has one: a claim ends after the new state was noted for the flush, and a write that
+//     relied on a state before that could be flushed without it.
+//   - A cluster's state is on disk only when its data is: capture() copies the words before the barrier that
+//     covers record and data, pages are written after it (docs/durability.md has the order).
+//   - No page is written in an epoch that isn't durable in the superblock: every change needs the session first.
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "formats/native/layout.h"
+#include "oxbow/error.h"
+#include "targets/cow/backing.h"
+#include "targets/cow/claims.h"
+#include "targets/cow/layer_head.h"
+#include "targets/cow/page_table.h"
+#include "targets/cow/state_map.h"
+#include "targets/target.h"
+
+namespace oxbow {
+
+// A native layer as a target. Thread safety: as Target says.
+class CowTarget final : public Target {
+ public:
+  struct Options {
+    bool writable = false;
+  };
+
+  // Opens the layer in `layer` over `base` (null when the layer has none). Whether the base is the right one is the caller's business.
+  // A writable opening after an unclean end reads the pages of the last flush; it writes nothing. Errors are sentences.
+  [[nodiscard]] static Result<std::shared_ptr<CowTarget>> open(Queue& queue, std::shared_ptr<Store> layer,
+                                                               std::shared_ptr<Target> base, Options options);
+
+  [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
+  [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
+  void commit(Plan& plan) noexcept override;
+  void release(Plan& plan) noexcept override;
+  [[nodiscard]] Progress wait(Io& io, std::uint64_t key) noexcept override;
+  void prepare(Preparation& preparation) noexcept override;
+  void fill(Preparation& preparation) noexcept override;
+  void prepared(Preparation& preparation, IoStatus status) noexcept override;
+  void capture(FlushPlan& plan) noexcept override;
+  void flushed(const FlushPlan& plan, IoStatus status) noexcept override;
+  [[nodiscard]] IoStatus close(Queue& queue) noexcept override;
+
+  [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
+  [[nodiscard]] bool writable() const noexcept override { return options_.writable; }
+  [[nodiscard]] TargetStatus status() const override;
+
+  // As of the opening.
+  [[nodiscard]] const native::Superblock& superblock() const noexcept { return head_.superblock; }
+  // For statistics and tests.
+  [[nodiscard]] const StateMap& states() const noexcept { return states_; }
+
+ private:
+  CowTarget(std::shared_ptr<Store> layer, std::shared_ptr<Target> base, Options options, LayerHead head);
+
+  [[nodiscard]] Step ask(std::uint64_t key) const noexcept;
+  [[nodiscard]] Step busy_at(std::uint64_t cluster) noexcept;
+  [[nodiscard]] Step ready_to_change(std::uint64_t page) const noexcept;
+  [[nodiscard]] Step plan_data(Range range, const Change& change, Plan& plan) noexcept;
+  [[nodiscard]] Step plan_edge(Range range, const Change& change, Plan& plan) noexcept;
+  [[nodiscard]] Step plan_punch(Range range, Plan& plan) noexcept;
+  // Claims up to `limit` clusters from `cluster` on and keeps the claim of those that still are `wanted` afterwards. Returns how many.
+  template <typename Wanted>
+  [[nodiscard]] std::uint64_t claim(std::uint64_t cluster, std::uint64_t limit, Wanted&& wanted,
+                                    bool& busy) noexcept;
+  void set_fill_in(Range range, Plan& plan) noexcept;
+  [[nodiscard]] std::uint64_t end_of(std::uint64_t cluster) const noexcept;
+  [[nodiscard]] std::uint64_t place(std::uint64_t offset) const noexcept { return data_offset_ + offset; }
+
+  void prepare_page(Preparation& preparation, std::uint64_t page) noexcept;
+  void prepare_room(Preparation& preparation, std::uint64_t page) noexcept;
+  void prepare_session(Preparation& preparation) noexcept;
+  void page_read(const Preparation& preparation, std::uint64_t page) noexcept;
+  void install(std::uint64_t page, const PageContent& content) noexcept;
+  [[nodiscard]] Result<void> load_last_pages(Queue& queue);
+
+  void capture_pages(FlushPlan& plan) noexcept;
+  void compose(std::span<std::byte> pages, std::span<std::byte> record, FlushPlan& plan) noexcept;
+  [[nodiscard]] native::Superblock session_superblock() const noexcept;
+  [[nodiscard]] std::uint64_t epoch() const noexcept { return head_.superblock.epoch + 1; }
+
+  std::shared_ptr<Store> layer_;
+  Backing backing_;
+  Options options_;
+  const LayerHead head_;  // as of the opening
+  std::uint64_t size_;
+  std::uint64_t data_offset_;
+  std::uint32_t shift_;
+  std::uint64_t cluster_bytes_;
+
+  StateMap states_;
+  PageTable pages_;
+  Claims claims_;
+  std::mutex load_mutex_;  // a page is installed once
+
+  // The writable session, of the epoch after the one that was opened: begun by the first change.
+  std::atomic<bool> session_begun_{false};
+
+  // Of the flush worker.
+  std::vector<std::uint32_t> in_flight_;
+  std::vector<std::uint32_t> torn_;  // pages that the session's first record has to name
+  std::uint32_t newest_record_slot_;
+  std::uint64_t flush_number_;
+  bool base_synced_ = false;
+};
+
+}  // namespace oxbow

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "formats/native/layout.h"
+#include "os/queue.h"
+#include "oxbow/error.h"
+#include "stores/store.h"
+
+namespace oxbow {
+
+// What the flush records and superblocks of a layer said when it was opened.
+struct LayerHead {
+  native::Superblock superblock;           // the newer valid copy
+  std::uint32_t stale_copy = 0;            // the copy that a change writes first: never the only good one
+  std::uint32_t newest_record_slot = 1;    // where the newest valid record lies; the next goes to the other
+  std::uint64_t flush_number = 0;          // of that record, 0 without one
+  std::vector<std::uint32_t> last_pages;   // that record's entries
+  std::array<std::string, 2> copy_faults;  // why a superblock copy isn't valid; empty when it is
+};
+
+// Reads and checks superblocks and flush records. Errors say what is wrong with the file.
+[[nodiscard]] Result<LayerHead> read_layer_head(Queue& queue, Store& layer);
+
+// What the two slots of a state page say together.
+struct PageContent {
+  bool damaged = false;  // no version can be trusted
+  bool torn = false;     // the last flush was cut off while it wrote a slot of this page
+  std::uint32_t next_slot = 0;
+  bool empty = true;  // never written: all absent
+  native::StatePage page;
+};
+// Picks the valid newer slot. A damaged slot gives way to the other one only when the newest record names that very slot and the
+// layer wasn't closed cleanly: then it is the flush that was cut off. Any other damaged slot damages the page.
+[[nodiscard]] PageContent choose_page(const native::StatePage& slot0, const native::StatePage& slot1,
+                                      std::uint64_t index, const LayerHead& head) noexcept;
+
+// Writes `superblock` in both copies, one after the other with a barrier in between, `first` first. Blocking.
+[[nodiscard]] IoStatus write_superblocks(Queue& queue, Store& layer, native::Superblock superblock,
+                                         std::uint32_t first) noexcept;
+
+}  // namespace oxbow
