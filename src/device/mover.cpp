@@ -161,8 +161,10 @@ Task Mover::change(Queue& queue, Range range, Change change, std::span<const std
     const bool payload = change.operation == Operation::write;
     if (plan.owner != nullptr) {
       const bool alone = change.durable && plan.durable_alone;
-      const IoStatus status = co_await carry_out(
-          queue, plan, payload ? data.first(step.length) : std::span<const std::byte>{}, alone);
+      // Chosen outside the co_await: g++ 12 evaluates both arms of a conditional inside one.
+      std::span<const std::byte> piece;
+      if (payload) piece = data.first(step.length);
+      const IoStatus status = co_await carry_out(queue, plan, piece, alone);
       if (change.durable && !alone) join = true;
       if (!status.ok()) co_return status;
     }
