@@ -161,9 +161,8 @@ Task Mover::change(Queue& queue, Range range, Change change, std::span<const std
     const bool payload = change.operation == Operation::write;
     if (plan.owner != nullptr) {
       const bool alone = change.durable && plan.durable_alone;
-      // Chosen outside the co_await: g++ 12 evaluates both arms of a conditional inside one.
-      std::span<const std::byte> piece;
-      if (payload) piece = data.first(step.length);
+      // Not written inside the co_await: there g++ 12 evaluates both sides of a conditional.
+      const auto piece = payload ? data.first(step.length) : std::span<const std::byte>{};
       const IoStatus status = co_await carry_out(queue, plan, piece, alone);
       if (change.durable && !alone) join = true;
       if (!status.ok()) co_return status;
