@@ -7,7 +7,6 @@
 
 #include "formats/native/codec.h"
 #include "os/queue.h"
-#include "targets/argument.h"
 
 namespace oxbow {
 
@@ -79,7 +78,7 @@ TargetStatus CowTarget::status() const {
   return {.name = "cow",
           .info = fmt::format("{} {} {}", size_ / k_sector_bytes, cluster_bytes_ / k_sector_bytes,
                               states_.leaves()),
-          .table = escape_argument(layer_->describe()) + " 0"};
+          .table = layer_->describe() + " 0"};
 }
 
 }  // namespace oxbow

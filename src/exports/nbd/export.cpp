@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "exports/nbd/export.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "device/device.h"
+#include "exports/nbd/protocol.h"
+
+namespace oxbow::nbd {
+namespace {
+
+// Why an export cannot be offered; empty when it can.
+std::string why_not(const Export& each) {
+  if (each.name.size() > k_max_string_bytes || each.description.size() > k_max_string_bytes) {
+    return "its name or description is longer than 4096 bytes";
+  }
+  if (each.name.find('\0') != std::string::npos) return "its name contains a zero byte";
+  const std::uint32_t preferred = each.preferred_block_bytes;
+  if (!std::has_single_bit(preferred) || preferred < 512 || preferred > k_max_payload_bytes) {
+    return "the preferred block size has to be a power of two from 512 bytes to 32 MiB";
+  }
+  return {};
+}
+
+std::string shown(const std::string& name) { return name.empty() ? "(no name)" : name.substr(0, 64); }
+
+}  // namespace
+
+bool Export::writable() const noexcept { return !read_only && device->writable(); }
+
+std::uint16_t Export::transmission_flags() const noexcept {
+  namespace flag = transmission_flag;
+  const unsigned flags = flag::has_flags | flag::send_flush | flag::send_fua | flag::send_trim |
+                         flag::send_write_zeroes | flag::can_multi_conn | (writable() ? 0U : flag::read_only);
+  return static_cast<std::uint16_t>(flags);
+}
+
+Result<Exports> Exports::make(std::vector<Export> exports) {
+  constexpr auto k_what = "cannot offer export";
+  if (exports.empty()) return std::unexpected(Error("cannot serve NBD", "exports", "there is none to offer"));
+  for (std::size_t i = 0; i < exports.size(); ++i) {
+    const Export& each = exports[i];
+    if (std::string why = why_not(each); !why.empty()) {
+      return std::unexpected(Error(k_what, shown(each.name), std::move(why)));
+    }
+    const auto same_name = [&](const Export& other) { return other.name == each.name; };
+    if (std::any_of(exports.begin(), exports.begin() + static_cast<std::ptrdiff_t>(i), same_name)) {
+      return std::unexpected(Error(k_what, shown(each.name), "another export has the same name"));
+    }
+  }
+  return Exports(std::move(exports));
+}
+
+const Export* Exports::find(std::string_view name) const noexcept {
+  const auto found = std::ranges::find(exports_, name, &Export::name);
+  if (found != exports_.end()) return &*found;
+  return name.empty() ? &exports_.front() : nullptr;
+}
+
+}  // namespace oxbow::nbd

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// For the tests of this folder: a client's end of a connection, with raw bytes.
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <atomic>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "exports/nbd/protocol.h"
+#include "exports/nbd/test_device.h"
+#include "exports/nbd/transmission.h"
+#include "exports/nbd/wire.h"
+#include "os/fd.h"
+
+namespace oxbow::nbd {
+
+using Bytes = std::vector<std::byte>;
+
+inline Bytes operator+(Bytes a, const Bytes& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// A call whose failure means that the test itself cannot run.
+inline void must(int result) {
+  if (result != 0) throw std::system_error(errno, std::generic_category(), "test session");
+}
+
+// Bytes that differ from place to place and from seed to seed.
+inline Bytes pattern(std::size_t length, unsigned seed) {
+  Bytes out(length);
+  std::uint32_t state = seed * 2654435761U + 1;
+  for (std::byte& each : out) {
+    state = state * 1664525U + 1013904223U;
+    each = static_cast<std::byte>(state >> 24U);
+  }
+  return out;
+}
+
+inline Bytes request(Command command, std::uint64_t cookie, std::uint64_t offset, std::uint32_t length,
+                     std::uint16_t flags = 0) {
+  const auto encoded = encode_request({flags, command, cookie, offset, length});
+  return {encoded.begin(), encoded.end()};
+}
+
+inline Bytes simple_reply(std::uint64_t cookie, std::uint32_t error = 0) {
+  const auto encoded = encode_simple_reply(error, cookie);
+  return {encoded.begin(), encoded.end()};
+}
+
+// The client's socket. Thread safety: none.
+class RawClient {
+ public:
+  explicit RawClient(UniqueFd socket) : socket_(std::move(socket)) {
+    const timeval limit{20, 0};
+    must(::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)));
+    must(::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)));
+  }
+
+  // Whether all of it went out.
+  bool send(const Bytes& bytes) const {
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+      const ssize_t sent = ::send(socket_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
+      if (sent <= 0) return false;
+      done += static_cast<std::size_t>(sent);
+    }
+    return true;
+  }
+  // Fewer bytes only when the server ended the connection, or didn't answer for 20 seconds.
+  [[nodiscard]] Bytes receive(std::size_t length) const {
+    Bytes out(length);
+    std::size_t done = 0;
+    while (done < length) {
+      const ssize_t got = ::recv(socket_.get(), out.data() + done, length - done, 0);
+      if (got <= 0) break;
+      done += static_cast<std::size_t>(got);
+    }
+    out.resize(done);
+    return out;
+  }
+  [[nodiscard]] bool at_end() const {
+    std::byte more{};
+    return ::recv(socket_.get(), &more, 1, 0) == 0;
+  }
+  // Whether nothing comes for a while.
+  [[nodiscard]] bool quiet(int milliseconds = 50) const {
+    pollfd waited{socket_.get(), POLLIN, 0};
+    return ::poll(&waited, 1, milliseconds) == 0;
+  }
+  void stop_sending() const { must(::shutdown(socket_.get(), SHUT_WR)); }
+  void close() { socket_.reset(); }
+  [[nodiscard]] int fd() const { return socket_.get(); }
+
+ private:
+  UniqueFd socket_;
+};
+
+inline std::pair<UniqueFd, UniqueFd> socket_pair() {
+  int fds[2] = {-1, -1};
+  must(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+  return {UniqueFd(fds[0]), UniqueFd(fds[1])};
+}
+
+// A client in the transmission phase with a device. What is sent before start() is there when the server
+// looks first.
+// Thread safety: none.
+class Session {
+ public:
+  explicit Session(TestDevice& device, bool read_only = false, const TransmissionLimits& limits = {},
+                   bool start_now = true)
+      : Session(device, read_only, limits, socket_pair()) {
+    if (start_now) start();
+  }
+  ~Session() { finish(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  Session(Session&&) = delete;
+  Session& operator=(Session&&) = delete;
+
+  void start() {
+    thread_ = std::thread([this] {
+      SocketWire wire(server_.get());
+      {
+        Queue queue;
+        Transmission transmission(wire, queue, export_, limits_);
+        transmission.run({}, stopping_);
+        why_ = transmission.why_ended();
+      }
+      counters_ = wire.counters();
+      (void)::shutdown(server_.get(), SHUT_RDWR);
+    });
+  }
+  // The client goes away; returns why the server says that it ended.
+  std::string finish() {
+    client.close();
+    if (thread_.joinable()) thread_.join();
+    return why_;
+  }
+  // The server ends by itself.
+  std::string join() {
+    if (thread_.joinable()) thread_.join();
+    return why_;
+  }
+  void stop() {
+    stopping_ = true;
+    must(::shutdown(server_.get(), SHUT_RD));
+  }
+  [[nodiscard]] const WireCounters& counters() const { return counters_; }  // after finish() or join()
+
+  // Sends and returns as many bytes as `expected` has, for comparison.
+  [[nodiscard]] Bytes talk(const Bytes& sent, std::size_t reply_bytes) const {
+    if (!client.send(sent)) return {};
+    return client.receive(reply_bytes);
+  }
+
+ private:
+  Session(TestDevice& device, bool read_only, const TransmissionLimits& limits,
+          std::pair<UniqueFd, UniqueFd> pair)
+      : client(std::move(pair.first)),
+        server_(std::move(pair.second)),
+        export_{.name = "", .device = &device.device, .read_only = read_only},
+        limits_(limits) {}
+
+ public:
+  RawClient client;
+
+ private:
+  UniqueFd server_;
+  Export export_;
+  TransmissionLimits limits_;
+  std::atomic<bool> stopping_{false};
+  std::string why_;
+  WireCounters counters_;
+  std::thread thread_;
+};
+
+}  // namespace oxbow::nbd
