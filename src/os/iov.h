@@ -3,7 +3,9 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 #include "os/fixed.h"
 
@@ -34,5 +36,37 @@ using IovList = Fixed<iovec, 8>;
   iov = rest;
   return iov.empty();
 }
+
+// What a write carries, taken front to back: the bytes of a list, or zeros where there is none. The list is
+// borrowed and stays as it is. Thread safety: one thread.
+class Payload {
+ public:
+  explicit Payload(const IovList* iov) noexcept : iov_(iov) {}
+
+  // The next `bytes`; no more than are left.
+  void copy_to(std::byte* to, std::size_t bytes) noexcept {
+    if (iov_ == nullptr) {
+      std::memset(to, 0, bytes);
+      return;
+    }
+    while (bytes > 0) {
+      const iovec& from = (*iov_)[index_];
+      const std::size_t piece = std::min(bytes, from.iov_len - used_);
+      if (piece > 0) std::memcpy(to, static_cast<const std::byte*>(from.iov_base) + used_, piece);
+      to += piece;
+      bytes -= piece;
+      used_ += piece;
+      if (used_ == from.iov_len) {
+        ++index_;
+        used_ = 0;
+      }
+    }
+  }
+
+ private:
+  const IovList* iov_;
+  std::size_t index_ = 0;
+  std::size_t used_ = 0;  // of the buffer at index_
+};
 
 }  // namespace oxbow

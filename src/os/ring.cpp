@@ -3,27 +3,12 @@
 
 #include <new>
 
+#include "os/iov.h"
+
 namespace oxbow {
 namespace {
 
 constexpr unsigned k_entries = 256;
-
-// Takes `bytes` that were moved off the front of the list. Returns whether the list is used up.
-bool consume(Fixed<iovec, 8>& iov, std::size_t bytes) noexcept {
-  std::size_t index = 0;
-  while (index < iov.size() && bytes >= iov[index].iov_len) bytes -= iov[index++].iov_len;
-  Fixed<iovec, 8> rest;
-  for (std::size_t i = index; i < iov.size(); ++i) {
-    iovec piece = iov[i];
-    if (i == index) {
-      piece.iov_base = static_cast<char*>(piece.iov_base) + bytes;
-      piece.iov_len -= bytes;
-    }
-    rest.push_back(piece);
-  }
-  iov = rest;
-  return iov.empty();
-}
 
 }  // namespace
 
@@ -95,7 +80,8 @@ void Ring::prepare(Io& io) noexcept {
 void Ring::submit() noexcept {
   while (unsubmitted_ > 0) {
     const int submitted = ::io_uring_submit(&ring_);
-    // EAGAIN and EBUSY: the kernel is short of room until completions are reaped; the next submit() tries again.
+    // EAGAIN and EBUSY: the kernel is short of room until completions are reaped; the next submit() tries
+    // again.
     if (submitted <= 0) return;
     unsubmitted_ -= static_cast<unsigned>(submitted);
   }
@@ -127,7 +113,7 @@ void Ring::finished(Io& io, int result) noexcept {
   }
   if (result < 0) {
     io.status = IoStatus::error(-result);
-  } else if (io.opcode == IORING_OP_FSYNC || consume(io.iov, static_cast<std::size_t>(result))) {
+  } else if (io.opcode == IORING_OP_FSYNC || iov_consume(io.iov, static_cast<std::size_t>(result))) {
     io.status = {};
   } else if (result == 0) {
     io.status = IoStatus::error(EIO);

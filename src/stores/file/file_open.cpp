@@ -5,6 +5,9 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <utility>
+
+#include "stores/file/direct_file.h"
 #include "stores/file/file_store.h"
 
 namespace oxbow {
@@ -27,11 +30,22 @@ Error lock_refused(const char* what, const std::string& path, int number) {
   return Error::from_errno(what, path, number);
 }
 
+constexpr const char* k_no_direct =
+    "its file system does not support direct I/O (O_DIRECT); leave direct I/O off";
+
 int open_flags(const FileOptions& options, bool block_device) noexcept {
   // Not blocking, lest a FIFO that took the file's place waits for its other end.
   int flags = O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (options.writable ? O_RDWR : O_RDONLY);
   if (options.writable && block_device && options.lock == LockMode::exclusive) flags |= O_EXCL;
   return flags;
+}
+
+std::expected<UniqueFd, int> open_blocking(const std::string& path, int flags) noexcept {
+  UniqueFd fd(::open(path.c_str(), flags));
+  if (!fd.valid()) return std::unexpected(errno);
+  // With O_NONBLOCK set, io_uring would answer EAGAIN instead of waiting.
+  if (::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) return std::unexpected(errno);
+  return fd;
 }
 
 std::uint32_t logical_block_bytes(int fd) noexcept {
@@ -44,28 +58,53 @@ std::uint32_t logical_block_bytes(int fd) noexcept {
 Result<std::shared_ptr<FileStore>> FileStore::open(const std::string& path, const FileOptions& options) {
   const std::expected<FileIdentity, int> named = identify_path(path.c_str());
   if (!named) return std::unexpected(refused(path, options, named.error()));
-  const int flags = open_flags(options, named->block_device);
-  UniqueFd fd(::open(path.c_str(), flags));
-  if (!fd.valid()) return std::unexpected(refused(path, options, errno));
-  // With O_NONBLOCK set, io_uring would answer EAGAIN instead of waiting.
-  if (::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0)
-    return std::unexpected(refused(path, options, errno));
-  return adopt(std::move(fd), path, options);
+  const int flags = open_flags(options, named->block_device) | (options.direct ? O_DIRECT : 0);
+  std::expected<UniqueFd, int> fd = open_blocking(path, flags);
+  if (!fd && fd.error() == EINVAL && options.direct)
+    return std::unexpected(Error(k_cannot_open, path, k_no_direct));
+  if (!fd) return std::unexpected(refused(path, options, fd.error()));
+  return adopt(std::move(*fd), path, options);
 }
 
 Result<std::shared_ptr<FileStore>> FileStore::adopt(UniqueFd fd, const std::string& path,
                                                     const FileOptions& options) {
-  if (options.direct) return std::unexpected(Error(k_cannot_open, path, "direct I/O is not supported"));
   const std::expected<FileIdentity, int> identity = identify_file(fd.get());
   if (!identity) return std::unexpected(refused(path, options, identity.error()));
   if (options.lock != LockMode::none) {
     const int error = lock_file(fd.get(), options.lock);
     if (error != 0) return std::unexpected(lock_refused(k_cannot_open, path, error));
   }
-  const std::uint32_t grain = identity->block_device ? logical_block_bytes(fd.get()) : 1;
-  std::shared_ptr<FileStore> store(new FileStore(std::move(fd), path, options, *identity, grain));
-  store->lock_.store(options.lock, std::memory_order_relaxed);
+  Result<std::shared_ptr<FileStore>> store;
+  if (options.direct) {
+    store = make_direct(std::move(fd), path, options, *identity);
+    if (!store) return store;
+  } else {
+    const std::uint32_t grain = identity->block_device ? logical_block_bytes(fd.get()) : 1;
+    store->reset(new FileStore(std::move(fd), path, options, *identity, grain));
+  }
+  (*store)->lock_.store(options.lock, std::memory_order_relaxed);
   return store;
+}
+
+Result<std::shared_ptr<FileStore>> FileStore::make_direct(UniqueFd fd, const std::string& path,
+                                                          const FileOptions& options,
+                                                          const FileIdentity& identity) {
+  const std::expected<DirectLimits, int> limits = direct_limits(fd.get(), identity.block_device);
+  if (!limits) return std::unexpected(Error(k_cannot_open, path, k_no_direct));
+  UniqueFd buffered;
+  if (!identity.block_device) {
+    std::expected<UniqueFd, int> second = open_blocking(path, open_flags(options, false));
+    if (!second) return std::unexpected(refused(path, options, second.error()));
+    const std::expected<FileIdentity, int> same = identify_file(second->get());
+    if (!same || !same->same_file(identity)) {
+      return std::unexpected(Error(k_cannot_open, path, "it was replaced while it was opened"));
+    }
+    // Nothing but the tail is read through it, so nothing else is to be read ahead.
+    (void)::posix_fadvise(second->get(), 0, 0, POSIX_FADV_RANDOM);
+    buffered = std::move(*second);
+  }
+  return std::shared_ptr<FileStore>(
+      new DirectFile(std::move(fd), std::move(buffered), path, options, identity, *limits));
 }
 
 Result<void> FileStore::lock(LockMode mode) {

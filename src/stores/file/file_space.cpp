@@ -51,11 +51,12 @@ IoStatus FileSpace::zero(Range range, ZeroMode mode) noexcept {
 
 IoStatus FileSpace::discard(Range range) noexcept {
   const Range middle = inner(range);
+  if (!punches()) return {};
+  if (middle.empty()) return write_zeros(fd_, range);
   IoStatus status;
-  if (!middle.empty() &&
-      !try_fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, middle, no_punch_, status)) {
-    return {};
-  }
+  if (!try_fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, middle, no_punch_, status)) return {};
+  if (status.ok()) status = write_zeros(fd_, {range.offset, middle.offset - range.offset});
+  if (status.ok()) status = write_zeros(fd_, {middle.end(), range.end() - middle.end()});
   return status;
 }
 

@@ -22,12 +22,15 @@ class FileSpace {
 
   // The range reads as zeros afterwards: by fallocate, where that isn't supported by writing zeros.
   [[nodiscard]] IoStatus zero(Range range, ZeroMode mode) noexcept;
-  // Punches a hole. Where that isn't supported nothing happens and that is a success. Of a block device, only
-  // whole logical blocks within the range are given back.
+  // Punches a hole, of a block device as far as whole logical blocks go, and writes zeros beside it. Where
+  // punching isn't supported nothing happens and that is a success.
   [[nodiscard]] IoStatus discard(Range range) noexcept;
   // Reserves room. Always there on block devices. EOPNOTSUPP where the file system can't: writing over the
   // range instead, as posix_fallocate(3) does, would race with writes to it.
   [[nodiscard]] IoStatus allocate(Range range) noexcept;
+
+  // Whether punching works, as far as is known.
+  [[nodiscard]] bool punches() const noexcept { return !no_punch_.load(std::memory_order_relaxed); }
 
  private:
   // The part of the range that fallocate accepts; perhaps empty.

@@ -50,8 +50,8 @@ class FileStore : public Store {
   [[nodiscard]] Result<FileIdentity> current_identity() const;
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual bool direct() const noexcept { return false; }
-  // For sending from it; borrowed, as long as the store. In buffered mode only.
-  [[nodiscard]] int descriptor() const noexcept { return fd_.get(); }
+  // For sending from it; borrowed, as long as the store. -1 with direct I/O.
+  [[nodiscard]] int descriptor() const noexcept { return direct() ? -1 : fd_.get(); }
 
   Progress read(Io& io, std::uint64_t at, std::span<std::byte> out, ReadMode mode) noexcept override;
   Progress write(Io& io, std::uint64_t at, WriteMode mode) noexcept override;
@@ -70,11 +70,15 @@ class FileStore : public Store {
  protected:
   FileStore(UniqueFd fd, std::string path, const FileOptions& options, const FileIdentity& identity,
             std::uint32_t grain_bytes) noexcept;
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] FileSpace& space() noexcept { return space_; }
 
  private:
   [[nodiscard]] static Result<std::shared_ptr<FileStore>> adopt(UniqueFd fd, const std::string& path,
                                                                 const FileOptions& options);
+  [[nodiscard]] static Result<std::shared_ptr<FileStore>> make_direct(UniqueFd fd, const std::string& path,
+                                                                      const FileOptions& options,
+                                                                      const FileIdentity& identity);
   [[nodiscard]] Result<void> lock(LockMode mode);
   // From `at` on, alike: fills `piece` and returns true, or false when the file doesn't tell.
   [[nodiscard]] bool find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept;

@@ -8,36 +8,6 @@
 
 namespace oxbow {
 
-// What a write puts into the store, front to back: gathered buffers, or zeros. Thread safety: one thread.
-class RamStore::Payload {
- public:
-  explicit Payload(IovList* iov) noexcept : iov_(iov) {}
-
-  void copy_to(std::byte* to, std::uint64_t bytes) noexcept {
-    if (iov_ == nullptr) {
-      std::memset(to, 0, bytes);
-      return;
-    }
-    while (bytes > 0) {
-      const iovec& from = (*iov_)[index_];
-      const std::uint64_t piece = std::min<std::uint64_t>(bytes, from.iov_len - used_);
-      if (piece > 0) std::memcpy(to, static_cast<const std::byte*>(from.iov_base) + used_, piece);
-      to += piece;
-      bytes -= piece;
-      used_ += piece;
-      if (used_ == from.iov_len) {
-        ++index_;
-        used_ = 0;
-      }
-    }
-  }
-
- private:
-  IovList* iov_;
-  std::size_t index_ = 0;
-  std::uint64_t used_ = 0;  // of the buffer at index_
-};
-
 Progress RamStore::read(Io& /*io*/, std::uint64_t at, std::span<std::byte> out, ReadMode /*mode*/) noexcept {
   assert((Range{at, out.size()}.fits(size_)));
   Range left{at, out.size()};

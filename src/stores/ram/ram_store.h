@@ -29,9 +29,10 @@ struct RamOptions {
 //
 // The memory is a memfd, mapped whole. A bit per page says whether the page is present; bits change under the
 // lock of their word's stripe:
-//   first write  lock; charge; zero what the write leaves uncovered (a raced overwrite may have left bytes);
-//   copy; set bit overwrite    bit seen set: copy, no lock; then look again discard      lock; clear bit;
-//   punch the page; give the charge back
+//   first write  lock; charge; zero what the write leaves uncovered (a raced overwrite may have left bytes); copy;
+//                set bit
+//   overwrite    bit seen set: copy, no lock; then look again
+//   discard      lock; clear bit; punch the page; give the charge back
 // An overwrite (or read) that a discard overtakes makes the kernel bring the punched page back, so whoever
 // finds the bit clear after its copy takes the lock and, if the bit is still clear, punches again. It can't
 // miss that: a copy that brings a page back traps into the kernel, which orders it and all that follows after
@@ -66,7 +67,6 @@ class RamStore final : public Store {
   [[nodiscard]] std::uint64_t allocated_bytes() const noexcept { return budget_.used() * k_ram_page_bytes; }
 
  private:
-  class Payload;
   // Each stripe on a cache line of its own.
   struct alignas(64) Stripe {
     std::mutex mutex;

@@ -31,7 +31,7 @@ std::string refusal(const RamOptions& options) {
 TEST(RamStore, AgreesWithAnArrayOfBytes) {
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
     const auto store = make({.size_bytes = k_mib + 777 * seed});
-    testing::run_store_model(*store, {.seed = seed, .steps = 3000, .longest_bytes = 700'000});
+    testing::run_store_model(*store, {.seed = seed, .steps = 2000, .longest_bytes = 400'000});
   }
 }
 
