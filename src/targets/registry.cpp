@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "targets/cow/open_layer.h"
 #include "targets/error/error_target.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/linear_target.h"
@@ -15,6 +16,7 @@ namespace oxbow {
 namespace {
 
 constexpr std::array k_types = {
+    TargetType{"cow", make_cow_target, "PATH [SECTORS]", "a copy-on-write layer and the chain below it"},
     TargetType{"error", make_error_target, "", "answers everything with an I/O error"},
     TargetType{"file", make_file_target, "PATH BYTES", "a regular file from byte BYTES on"},
     TargetType{"linear", make_linear_target, "PATH SECTORS",

@@ -4,6 +4,7 @@
 // Every type of target that a table line can name, by its name.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,15 +15,19 @@
 
 namespace oxbow {
 
+class CowTarget;
 class OpenStores;
 class Queue;
+class Store;
 
 // What constructors of targets open things with. Thread safety: one thread at a time, the one that owns `queue`.
 struct OpenContext {
   Queue& queue;        // the calling thread's: constructors may wait on it
   OpenStores& stores;  // one store per file, shared by everything in the process that uses the file
   bool writable = false;
-  bool direct = false;  // O_DIRECT for the files that are opened
+  bool direct = false;       // O_DIRECT for the files that are opened
+  bool accept_base = false;  // a base whose modification time changed is accepted when its samples are equal
+  std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};  // that are open: one target per layer
 };
 
 // A target, and where in it a table line's bytes start. Lines may share a target.

@@ -26,7 +26,7 @@ Error refused(const std::string& path, const FileOptions& options, int number) {
 }
 
 Error lock_refused(const char* what, const std::string& path, int number) {
-  if (number == EAGAIN) return {what, path, "it is in use by another process"};
+  if (number == EAGAIN) return {what, path, std::string(k_in_use_reason)};
   return Error::from_errno(what, path, number);
 }
 

@@ -92,9 +92,52 @@ void CowTarget::flushed(const FlushPlan& /*plan*/, IoStatus status) noexcept {
   in_flight_.clear();
 }
 
+namespace {
+
+IoStatus write_blocking(Queue& queue, Store& store, std::uint64_t at, std::span<const std::byte> data) {
+  return run_blocking(queue, [&](Io& io) {
+    // iovec has no const form; stores only read from the list of a write.
+    io.iov.push_back({const_cast<std::byte*>(data.data()), data.size()});
+    return store.write(io, at, WriteMode::cached);
+  });
+}
+
+IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
+  for (const FlushPlan::Round& round : plan.rounds) {
+    for (const FlushWrite& write : round.writes) {
+      const IoStatus written = write_blocking(queue, *write.store, write.at, write.data);
+      if (!written.ok()) return written;
+    }
+    for (Store* store : round.syncs) {
+      const IoStatus synced = run_blocking(queue, [&](Io& io) { return store->sync(io); });
+      if (!synced.ok()) return synced;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+// A layer that had an unclean end and was not written since: a session only to leave it clean.
+IoStatus CowTarget::recover(Queue& queue) noexcept {
+  const IoStatus begun = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
+  if (!begun.ok()) return begun;
+  session_begun_.store(true, std::memory_order_release);
+  FlushPlan plan;
+  plan.buffers = &queue.buffers();
+  capture(plan);
+  const IoStatus status = plan.status.ok() ? run_flush_blocking(queue, plan) : plan.status;
+  flushed(plan, status);
+  return status;
+}
+
 // After the last flush: a record that names no page, so that from now on every bad slot is damage; then the superblock.
 IoStatus CowTarget::close(Queue& queue) noexcept {
-  if (!session_begun_.load(std::memory_order_acquire)) return {};
+  if (!options_.writable) return {};
+  if (!session_begun_.load(std::memory_order_acquire)) {
+    if (head_.superblock.state == native::LayerState::clean) return {};
+    if (const IoStatus recovered = recover(queue); !recovered.ok()) return recovered;
+  }
   native::FlushRecord record{};
   record.magic = native::k_record_magic;
   record.epoch = epoch();
@@ -102,10 +145,8 @@ IoStatus CowTarget::close(Queue& queue) noexcept {
   newest_record_slot_ = 1 - newest_record_slot_;
   record.slot = newest_record_slot_;
   native::seal(record, head_.superblock.salt);
-  const IoStatus written = run_blocking(queue, [&](Io& io) {
-    io.iov.push_back({&record, sizeof(record)});
-    return layer_->write(io, head_.superblock.record_offset[record.slot], WriteMode::cached);
-  });
+  const IoStatus written = write_blocking(queue, *layer_, head_.superblock.record_offset[record.slot],
+                                          std::as_bytes(std::span(&record, 1)));
   if (!written.ok()) return written;
   const IoStatus synced = run_blocking(queue, [&](Io& io) { return layer_->sync(io); });
   if (!synced.ok()) return synced;

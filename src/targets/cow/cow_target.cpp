@@ -7,6 +7,7 @@
 
 #include "formats/native/codec.h"
 #include "os/queue.h"
+#include "targets/argument.h"
 
 namespace oxbow {
 
@@ -78,7 +79,7 @@ TargetStatus CowTarget::status() const {
   return {.name = "cow",
           .info = fmt::format("{} {} {}", size_ / k_sector_bytes, cluster_bytes_ / k_sector_bytes,
                               states_.leaves()),
-          .table = layer_->describe() + " 0"};
+          .table = escape_argument(layer_->describe()) + " 0"};
 }
 
 }  // namespace oxbow

@@ -90,6 +90,7 @@ class CowTarget final : public Target {
 
   void capture_pages(FlushPlan& plan) noexcept;
   void compose(std::span<std::byte> pages, std::span<std::byte> record, FlushPlan& plan) noexcept;
+  [[nodiscard]] IoStatus recover(Queue& queue) noexcept;
   [[nodiscard]] native::Superblock session_superblock() const noexcept;
   [[nodiscard]] std::uint64_t epoch() const noexcept { return head_.superblock.epoch + 1; }
 

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/cow/cow_target.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "device/device.h"
+#include "os/process_info.h"
+#include "os/queue.h"
+#include "stores/open_stores.h"
+#include "targets/cow/layer_file.h"
+#include "targets/cow/open_layer.h"
+
+namespace oxbow {
+namespace {
+
+constexpr std::uint64_t k_size_bytes = (1 << 20) + 700;
+
+// A directory with a base image of its own; every byte of the base says where it is.
+class CowTargetTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "oxbow-cow-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+    base_bytes_.resize(k_size_bytes);
+    for (std::size_t i = 0; i < base_bytes_.size(); ++i)
+      base_bytes_[i] = static_cast<char>(1 + (i / 512 * 7 + i) % 251);
+    std::ofstream(path("base.img"), std::ios::binary)
+        .write(base_bytes_.data(), static_cast<std::streamsize>(k_size_bytes));
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  [[nodiscard]] std::string path(const std::string& name) const { return directory_ + "/" + name; }
+
+  void create(const std::string& name, const std::string& base, native::BaseKind kind) {
+    LayerDescription description;
+    ASSERT_TRUE(fill_random(std::as_writable_bytes(std::span(description.uuid))));
+    description.salt = 42;
+    OpenStores stores;
+    OpenContext context{.queue = queue_, .stores = stores};
+    auto described = describe_base(context, path(base), kind, description.uuid);
+    ASSERT_TRUE(described) << described.error().text();
+    description.base = described->record;
+    description.base_path = base;
+    description.size_bytes = described->record.size;
+    std::ofstream(path(name)).close();
+    auto store = FileStore::open(path(name), {.writable = true});
+    ASSERT_TRUE(store);
+    auto formatted = format_layer(queue_, **store, description);
+    ASSERT_TRUE(formatted) << formatted.error().text();
+  }
+
+  std::unique_ptr<Device> open(const std::string& name) {
+    OpenContext context{.queue = queue_, .stores = stores_, .writable = true};
+    auto layer = open_layer(context, path(name));
+    EXPECT_TRUE(layer) << layer.error().text();
+    return layer ? std::make_unique<Device>(*layer, Device::Options{.name = name}) : nullptr;
+  }
+
+  [[nodiscard]] std::string read(Device& device, std::uint64_t at, std::size_t length) {
+    std::string out(length, '?');
+    const IoStatus status = run_blocking(
+        queue_, [&](Io& io) { return device.read(io, at, std::as_writable_bytes(std::span(out))); });
+    EXPECT_TRUE(status.ok()) << status.error_number();
+    return out;
+  }
+  void write(Device& device, std::uint64_t at, const std::string& data,
+             Durability durability = Durability::with_flush) {
+    const IoStatus status = run_blocking(
+        queue_, [&](Io& io) { return device.write(io, at, std::as_bytes(std::span(data)), durability); });
+    EXPECT_TRUE(status.ok()) << status.error_number();
+  }
+
+  Queue queue_;
+  OpenStores stores_;
+  std::string directory_;
+  std::string base_bytes_;
+};
+
+TEST_F(CowTargetTest, ShowsTheBaseUntilItIsWritten) {
+  create("work.oxb", "base.img", native::BaseKind::raw);
+  auto device = open("work.oxb");
+  ASSERT_NE(device, nullptr);
+  EXPECT_EQ(device->size(), k_size_bytes);
+  EXPECT_EQ(read(*device, 0, k_size_bytes), base_bytes_);
+}
+
+TEST_F(CowTargetTest, KeepsWhatWasWrittenAcrossACleanEnd) {
+  create("work.oxb", "base.img", native::BaseKind::raw);
+  std::string expected = base_bytes_;
+  {
+    auto device = open("work.oxb");
+    ASSERT_NE(device, nullptr);
+    for (const std::uint64_t at :
+         {std::uint64_t{5}, std::uint64_t{4000}, std::uint64_t{500'000}, k_size_bytes - 3}) {
+      const std::string data(std::min<std::size_t>(9001, k_size_bytes - at),
+                             static_cast<char>('A' + at % 26));
+      write(*device, at, data, at == 4000 ? Durability::when_completed : Durability::with_flush);
+      expected.replace(at, data.size(), data);
+    }
+    EXPECT_EQ(read(*device, 0, k_size_bytes), expected);
+    const IoStatus zeroed = run_blocking(
+        queue_, [&](Io& io) { return device->zero(io, {10'000, 50'000}, false, Durability::with_flush); });
+    EXPECT_TRUE(zeroed.ok());
+    expected.replace(10'000, 50'000, 50'000, '\0');
+    EXPECT_EQ(read(*device, 0, k_size_bytes), expected);
+    ASSERT_TRUE(device->close(queue_).ok());
+  }
+  {
+    auto device = open("work.oxb");
+    ASSERT_NE(device, nullptr);
+    EXPECT_EQ(read(*device, 0, k_size_bytes), expected);
+    EXPECT_TRUE(device->close(queue_).ok());
+  }
+  create("child.oxb", "work.oxb", native::BaseKind::layer);
+  auto child = open("child.oxb");
+  ASSERT_NE(child, nullptr);
+  write(*child, 100, "child");
+  expected.replace(100, 5, "child");
+  EXPECT_EQ(read(*child, 0, k_size_bytes), expected);
+  EXPECT_TRUE(child->close(queue_).ok());
+}
+
+TEST_F(CowTargetTest, KeepsWhatWasFlushedWithoutACleanEnd) {
+  create("work.oxb", "base.img", native::BaseKind::raw);
+  std::string expected = base_bytes_;
+  for (int round = 0; round < 4; ++round) {
+    auto device = open("work.oxb");
+    ASSERT_NE(device, nullptr);
+    EXPECT_EQ(read(*device, 0, k_size_bytes), expected) << round;
+    const std::string data(700, static_cast<char>('a' + round));
+    write(*device, 100'000 * static_cast<std::uint64_t>(round + 1), data);
+    expected.replace(100'000 * static_cast<std::size_t>(round + 1), data.size(), data);
+    EXPECT_TRUE(run_blocking(queue_, [&](Io& io) { return device->flush(io); }).ok());
+  }
+}
+
+}  // namespace
+}  // namespace oxbow

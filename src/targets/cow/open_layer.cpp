@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/cow/open_layer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+
+#include "formats/native/codec.h"
+#include "os/process_info.h"
+#include "os/queue.h"
+#include "stores/open_stores.h"
+#include "targets/argument.h"
+#include "targets/cow/holder.h"
+#include "targets/cow/layer_file.h"
+#include "targets/linear/linear_target.h"
+
+namespace oxbow {
+namespace {
+
+using native::BaseKind;
+using native::BaseRecord;
+
+constexpr unsigned k_deepest_chain = 64;
+
+Error cannot_open(const std::string& path, std::string why) {
+  return {"cannot open layer", path, std::move(why)};
+}
+
+// A base's path as recorded is relative to the directory of its layer.
+std::string resolve(const std::string& layer_path, const std::string& base_path) {
+  return (std::filesystem::path(layer_path).parent_path() / base_path).lexically_normal().string();
+}
+
+Result<bool> has_magic(Queue& queue, Store& store) {
+  std::array<char, native::k_magic.size()> magic{};
+  if (store.size() < magic.size()) return false;
+  const IoStatus read = run_blocking(queue, [&](Io& io) {
+    return store.read(io, 0, std::as_writable_bytes(std::span(magic)), ReadMode::may_wait);
+  });
+  if (!read.ok()) {
+    return std::unexpected(Error::from_errno("cannot read base", store.describe(), read.error_number()));
+  }
+  return magic == native::k_magic;
+}
+
+Result<std::shared_ptr<FileStore>> open_raw(OpenContext& context, const std::string& path) {
+  return context.stores.open_file(path,
+                                  {.writable = false, .direct = context.direct, .lock = LockMode::shared});
+}
+
+BaseRecord record_of(const FileIdentity& identity) {
+  BaseRecord record{};
+  record.kind = BaseKind::raw;
+  record.size = identity.size_bytes;
+  record.device = identity.dev;
+  record.inode = identity.inode;
+  record.mtime_ns = identity.mtime_ns;
+  return record;
+}
+
+BaseRecord record_of(const native::Superblock& superblock) {
+  BaseRecord record{};
+  record.kind = BaseKind::layer;
+  record.size = superblock.size;
+  record.uuid = superblock.uuid;
+  record.epoch = superblock.epoch;
+  return record;
+}
+
+std::shared_ptr<Target> raw_target(const std::shared_ptr<FileStore>& store) {
+  return std::make_shared<LinearTarget>(store, store->path(), Range{0, store->size()}, false);
+}
+
+Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std::string& path, bool writable,
+                                                 unsigned depth);
+
+Result<std::shared_ptr<Target>> open_raw_base(OpenContext& context, const std::string& path,
+                                              const native::Superblock& superblock) {
+  auto store = open_raw(context, path);
+  if (!store) return std::unexpected(store.error());
+  BaseRecord found = record_of((*store)->identity());
+  if (found.size == superblock.base.size) {
+    auto samples = sample_base(context.queue, **store, superblock.uuid);
+    if (!samples) return std::unexpected(samples.error());
+    found.samples = *samples;
+  }
+  if (auto why = base_difference(superblock.base, found, context.accept_base); !why.empty()) {
+    return std::unexpected(Error("wrong base", path, std::move(why)));
+  }
+  return raw_target(*store);
+}
+
+Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::string& path,
+                                          const native::Superblock& superblock, unsigned depth) {
+  if (superblock.base.kind == BaseKind::none) return nullptr;
+  if (superblock.base.kind == BaseKind::raw) return open_raw_base(context, path, superblock);
+  auto layer = open_at_depth(context, path, false, depth + 1);
+  if (!layer) return std::unexpected(layer.error());
+  const native::Superblock& base = (*layer)->superblock();
+  if (auto why = base_difference(superblock.base, record_of(base), context.accept_base); !why.empty()) {
+    return std::unexpected(Error("wrong base", path, std::move(why)));
+  }
+  if (base.state != native::LayerState::clean) {
+    return std::unexpected(
+        Error("wrong base", path, "it was not closed cleanly, so what it holds isn't settled"));
+  }
+  return *layer;
+}
+
+Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std::string& path, bool writable,
+                                                 unsigned depth) {
+  if (depth > k_deepest_chain) {
+    return std::unexpected(
+        cannot_open(path, fmt::format("its chain is deeper than {} layers", k_deepest_chain)));
+  }
+  auto store = context.stores.open_file(path, {.writable = writable,
+                                               .direct = context.direct,
+                                               .lock = writable ? LockMode::exclusive : LockMode::shared});
+  if (!store) {
+    return std::unexpected(store.error().why() == k_in_use_reason ? in_use_error(context.queue, path)
+                                                                  : store.error());
+  }
+  const auto known = context.layers.find(store->get());
+  if (known != context.layers.end()) {
+    if (auto layer = known->second.lock()) return layer;
+  }
+  if ((*store)->identity().block_device) {
+    return std::unexpected(cannot_open(path, "a layer is a regular file, this is a block device"));
+  }
+  auto head = read_layer_head(context.queue, **store);
+  if (!head) return std::unexpected(head.error());
+  const std::string base_path = resolve(path, native::base_path(head->superblock));
+  auto base = open_base(context, base_path, head->superblock, depth);
+  if (!base) {
+    return std::unexpected(cannot_open(path, "its base can't be used: " + base.error().text()));
+  }
+  auto layer = CowTarget::open(context.queue, *store, *base, {.writable = writable});
+  if (!layer) return layer;
+  if (writable) {
+    if (auto noted = write_holder(context.queue, **store, head->superblock.holder_offset); !noted) {
+      return std::unexpected(noted.error());
+    }
+  }
+  context.layers[store->get()] = *layer;
+  return layer;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path) {
+  return open_at_depth(context, path, context.writable, 1);
+}
+
+namespace {
+
+// Opens a layer to write and closes it, which leaves it clean.
+Result<void> recover(OpenContext& context, const std::string& path) {
+  auto layer = open_at_depth(context, path, true, 1);
+  if (!layer) return std::unexpected(layer.error());
+  const IoStatus closed = (*layer)->close(context.queue);
+  if (closed.ok()) return {};
+  return std::unexpected(Error::from_errno("cannot recover base", path, closed.error_number()));
+}
+
+Result<DescribedBase> describe_layer_base(OpenContext& context, const std::string& path) {
+  auto layer = open_at_depth(context, path, false, 1);
+  if (!layer) return std::unexpected(layer.error());
+  if ((*layer)->superblock().state != native::LayerState::clean) {
+    layer->reset();
+    if (auto recovered = recover(context, path); !recovered) return std::unexpected(recovered.error());
+    layer = open_at_depth(context, path, false, 1);
+    if (!layer) return std::unexpected(layer.error());
+  }
+  return DescribedBase{.record = record_of((*layer)->superblock()), .store = nullptr, .target = *layer};
+}
+
+}  // namespace
+
+Result<DescribedBase> describe_base(OpenContext& context, const std::string& path, BaseKind kind,
+                                    const native::Uuid& uuid) {
+  if (kind == BaseKind::layer) return describe_layer_base(context, path);
+  auto store = open_raw(context, path);
+  if (!store) return std::unexpected(store.error());
+  const auto layer = has_magic(context.queue, **store);
+  if (!layer) return std::unexpected(layer.error());
+  if (*layer) {
+    return std::unexpected(Error("cannot use base", path,
+                                 "it is an oxbow layer, but was given as a raw image: --base-format oxb"));
+  }
+  BaseRecord record = record_of((*store)->identity());
+  auto samples = sample_base(context.queue, **store, uuid);
+  if (!samples) return std::unexpected(samples.error());
+  record.samples = *samples;
+  return DescribedBase{.record = record, .store = *store, .target = raw_target(*store)};
+}
+
+Result<MadeTarget> make_cow_target(OpenContext& context, std::span<const std::string> args,
+                                   std::uint64_t /*length_bytes*/) {
+  const auto refuse = [](std::string why) {
+    return std::unexpected(Error("cannot make target cow", "PATH [SECTORS]", std::move(why)));
+  };
+  if (args.empty() || args.size() > 2)
+    return refuse(fmt::format("it takes 1 or 2 arguments, not {}", args.size()));
+  std::uint64_t offset = 0;
+  if (args.size() == 2) {
+    const auto sectors = parse_number(args[1]);
+    if (!sectors || *sectors > native::k_largest_size_bytes / k_sector_bytes) {
+      return refuse(fmt::format("\"{}\" is not a number of sectors", args[1]));
+    }
+    offset = *sectors * k_sector_bytes;
+  }
+  auto layer = open_layer(context, args[0]);
+  if (!layer) return std::unexpected(layer.error());
+  return MadeTarget{.target = *layer, .offset = offset};
+}
+
+}  // namespace oxbow
