@@ -8,8 +8,8 @@
 
 namespace oxbow {
 
-// The sticky error: after the first failed barrier or metadata write nobody knows what is durable, so every change
-// and flush fails until the device is opened again. Thread safety: from any thread.
+// The sticky error: after the first failed barrier or metadata write nobody knows what is durable, so every
+// change and flush fails until the device is opened again. Thread safety: from any thread.
 class StickyFailure {
  public:
   void set(IoStatus cause) noexcept {

@@ -22,7 +22,8 @@ namespace oxbow {
 
 class Statistics;
 
-// Runs the flushes of one device. Thread safety: join() from any thread; destruction when nothing is in flight.
+// Runs the flushes of one device. Thread safety: join() from any thread; destruction when nothing is in
+// flight.
 class Flusher {
  public:
   // On a queue that somebody else polls; a null queue means a thread of its own.

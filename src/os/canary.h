@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Switches that break one rule of the durability contract each, so that the crash tests can prove that they would
-// notice. They exist only in the library compiled with OXBOW_CANARIES; elsewhere every question is constant false
-// and costs nothing.
+// Switches that break one rule of the durability contract each, so that the crash tests can prove that they
+// would notice. They exist only in the library compiled with OXBOW_CANARIES; elsewhere every question is
+// constant false and costs nothing.
 
 #include <array>
 #include <cstdint>

@@ -6,8 +6,8 @@
 namespace oxbow {
 
 void UniqueFd::reset(int fd) noexcept {
-  // Linux releases the descriptor even when close() reports an error, and what it reports is a write error that a
-  // barrier has already told of; so there is nothing to do about it here.
+  // Linux releases the descriptor even when close() reports an error, and what it reports is a write error
+  // that a barrier has already told of; so there is nothing to do about it here.
   if (fd_ >= 0) (void)::close(fd_);
   fd_ = fd;
 }

@@ -8,8 +8,8 @@
 
 namespace oxbow {
 
-// A vector with room for N trivially destructible elements inside itself; never allocates. push_back on a full
-// one is a programming error: ask full() first. Thread safety: none, like any container.
+// A vector with room for N trivially destructible elements inside itself; never allocates. push_back on a
+// full one is a programming error: ask full() first. Thread safety: none, like any container.
 template <typename T, std::size_t N>
 class Fixed {
  public:

@@ -46,9 +46,9 @@ class [[nodiscard]] Progress {
 };
 
 // One operation in flight. Owned by the caller, at a fixed address from the submission until it was answered
-// `done` or its completion has run; may be used again after that. The gathered buffers of a write are listed in
-// `iov`, because the kernel may look at the list until the completion.
-// Thread safety: belongs to the thread of its queue; Queue::post may hand it back from any thread.
+// `done` or its completion has run; may be used again after that. The gathered buffers of a write are listed
+// in `iov`, because the kernel may look at the list until the completion. Thread safety: belongs to the
+// thread of its queue; Queue::post may hand it back from any thread.
 struct Io {
   using Complete = void (*)(Io&) noexcept;
 

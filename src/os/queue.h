@@ -15,9 +15,9 @@ namespace oxbow {
 class Ring;
 
 // One thread's place for I/O: the completions that wait for it, its io_uring (opened when first needed), and
-// its pools of frames and buffers. One queue per thread; a connection, and each of its requests, lives on one.
-// Thread safety: post() may be called from any thread; everything else belongs to the owning thread. Before a
-// queue is destroyed nothing may be in flight on it.
+// its pools of frames and buffers. One queue per thread; a connection, and each of its requests, lives on
+// one. Thread safety: post() may be called from any thread; everything else belongs to the owning thread.
+// Before a queue is destroyed nothing may be in flight on it.
 class Queue {
  public:
   Queue();
@@ -27,19 +27,20 @@ class Queue {
   Queue(Queue&&) = delete;
   Queue& operator=(Queue&&) = delete;
 
-  // Hands `io` back to the owning thread: its completion runs with `status` from a later poll(). From any thread.
+  // Hands `io` back to the owning thread: its completion runs with `status` from a later poll(). From any
+  // thread.
   void post(Io& io, IoStatus status) noexcept;
 
-  // Submits what the ring holds back and runs the completions that are there, and those that these cause, up to
-  // a bound. Never blocks. Returns whether any ran.
+  // Submits what the ring holds back and runs the completions that are there, and those that these cause, up
+  // to a bound. Never blocks. Returns whether any ran.
   bool poll() noexcept;
 
-  // Blocks until poll() has something to run (or a signal arrived). A simulation overrides it to make the next thing
-  // happen.
+  // Blocks until poll() has something to run (or a signal arrived). A simulation overrides it to make the
+  // next thing happen.
   virtual void wait() noexcept;
 
-  // Becomes readable when poll() has something to run: for a loop that also waits for sockets. Call poll() once
-  // before waiting on it, so that nothing is held back.
+  // Becomes readable when poll() has something to run: for a loop that also waits for sockets. Call poll()
+  // once before waiting on it, so that nothing is held back.
   [[nodiscard]] int event_fd() const noexcept { return event_.get(); }
 
   // The ring, or null where the kernel has none to give; then the caller does its I/O synchronously.

@@ -6,8 +6,8 @@
 
 namespace oxbow {
 
-// Zeroed address space that takes memory page by page as it is written, without counting against the commit limit; never in huge
-// pages. Thread safety: a value that owns; the memory is the user's business.
+// Zeroed address space that takes memory page by page as it is written, without counting against the commit
+// limit; never in huge pages. Thread safety: a value that owns; the memory is the user's business.
 class ReservedMemory {
  public:
   ReservedMemory() noexcept = default;

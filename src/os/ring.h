@@ -23,8 +23,8 @@ class Ring {
   Ring(Ring&&) = delete;
   Ring& operator=(Ring&&) = delete;
 
-  // Both move the bytes of io.iov (consumed by it) at byte `at` of `fd`. `rwf` are RWF_ flags as for pwritev2(2).
-  // Always pending; the entry reaches the kernel with the next submit() at the latest.
+  // Both move the bytes of io.iov (consumed by it) at byte `at` of `fd`. `rwf` are RWF_ flags as for
+  // pwritev2(2). Always pending; the entry reaches the kernel with the next submit() at the latest.
   Progress read(Io& io, int fd, std::uint64_t at, int rwf = 0) noexcept;
   Progress write(Io& io, int fd, std::uint64_t at, int rwf = 0) noexcept;
   Progress data_sync(Io& io, int fd) noexcept;

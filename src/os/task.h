@@ -2,9 +2,9 @@
 #pragma once
 
 // Coroutines for the slow half of a request: where a buffer or a claim has to live while a store is pending.
-// A Task starts at once, on the caller's stack, and runs until it first has to wait; whoever awaits a Task that is
-// already finished goes on without a suspension. So a hit costs one pooled frame and no hand-off. Frames come
-// from the pool of the queue that is the first Queue& or Io& among the coroutine's parameters.
+// A Task starts at once, on the caller's stack, and runs until it first has to wait; whoever awaits a Task
+// that is already finished goes on without a suspension. So a hit costs one pooled frame and no hand-off.
+// Frames come from the pool of the queue that is the first Queue& or Io& among the coroutine's parameters.
 
 #include <array>
 #include <coroutine>
@@ -28,7 +28,8 @@ concept HasFramePool = requires(T& where) { frame_pool_of(where); };
 class [[nodiscard]] Task {
  public:
   struct promise_type {
-    // The coroutine is a member function (its object comes first) or a free one, and has the queue or Io second.
+    // The coroutine is a member function (its object comes first) or a free one, and has the queue or Io
+    // second.
     template <typename Self, typename Where, typename... Rest>
       requires(!HasFramePool<Self>)
     static void* operator new(std::size_t bytes, Self&, Where& where, Rest&&...) noexcept {
@@ -130,8 +131,8 @@ class WaitIo : public Io {
   std::coroutine_handle<> waiting_;
 };
 
-// Up to N operations in flight at a time for one coroutine: take next() for each submission, tell submitted() what it
-// answered, then `status = co_await batch` for the first error, if any. May be used again after that.
+// Up to N operations in flight at a time for one coroutine: take next() for each submission, tell submitted()
+// what it answered, then `status = co_await batch` for the first error, if any. May be used again after that.
 // Thread safety: like Io.
 template <std::size_t N>
 class WaitBatch {

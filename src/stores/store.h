@@ -46,15 +46,16 @@ class Store {
   Store& operator=(Store&&) = delete;
 
   virtual Progress read(Io& io, std::uint64_t at, std::span<std::byte> out, ReadMode mode) noexcept = 0;
-  // Gathered: writes the bytes of io.iov, which the caller has filled and the store may consume, from `at` on.
+  // Gathered: writes the bytes of io.iov, which the caller has filled and the store may consume, from `at`
+  // on.
   virtual Progress write(Io& io, std::uint64_t at, WriteMode mode) noexcept = 0;
   // Afterwards the range reads as zeros.
   virtual Progress zero(Io& io, Range range, ZeroMode mode) noexcept = 0;
   // Gives the room of the range back where the medium can; what it reads as afterwards is zeros where the
   // medium punches holes, else unchanged.
   virtual Progress discard(Io& io, Range range) noexcept = 0;
-  // A barrier: everything that completed before this call was submitted is durable when it completes. An error
-  // is an error for everything since the last one that succeeded.
+  // A barrier: everything that completed before this call was submitted is durable when it completes. An
+  // error is an error for everything since the last one that succeeded.
   virtual Progress sync(Io& io) noexcept = 0;
   // Room for the range is there afterwards (contents unchanged); ENOSPC now rather than later.
   virtual Progress allocate(Io& io, Range range) noexcept = 0;

@@ -9,8 +9,8 @@
 
 namespace oxbow {
 
-// A store for tests of translation: it has a size and nothing else, and whoever asks it to move bytes gets EIO.
-// Thread safety: immutable.
+// A store for tests of translation: it has a size and nothing else, and whoever asks it to move bytes gets
+// EIO. Thread safety: immutable.
 class FakeStore final : public Store {
  public:
   explicit FakeStore(std::uint64_t size) noexcept : size_(size) {}

@@ -47,9 +47,9 @@ struct Change {
 
 enum class Source : std::uint8_t { payload, zeros };
 
-// One gathered write of head + body + tail bytes to `store` at byte `at`. The body is the planned range; head and tail,
-// which complete partly covered clusters, are filled in from below. Zeros without head and tail are left to Store::zero; with
-// them the body is at most 1 MiB.
+// One gathered write of head + body + tail bytes to `store` at byte `at`. The body is the planned range; head
+// and tail, which complete partly covered clusters, are filled in from below. Zeros without head and tail are
+// left to Store::zero; with them the body is at most 1 MiB.
 struct Move {
   Store* store = nullptr;
   std::uint64_t at = 0;  // of the head
@@ -66,7 +66,8 @@ struct Move {
   [[nodiscard]] std::uint64_t length() const noexcept { return head + body + tail; }
 };
 
-// Clusters [first, first + count) of the target that planned, to be published by commit and released by ~Plan.
+// Clusters [first, first + count) of the target that planned, to be published by commit and released by
+// ~Plan.
 struct ClusterRun {
   std::uint64_t first;
   std::uint64_t count;
@@ -112,8 +113,8 @@ struct PrepareStep {
   std::uint64_t length;  // read, write, allocate
 };
 
-// Control I/O that a target needs before it can answer: a state page to be read, a session to be begun, room to be had.
-// Filled by Target::prepare, carried out by the device step by step until one fails, then told to
+// Control I/O that a target needs before it can answer: a state page to be read, a session to be begun, room
+// to be had. Filled by Target::prepare, carried out by the device step by step until one fails, then told to
 // Target::prepared. Thread safety: one thread at a time.
 struct Preparation {
   Fixed<PrepareStep, 6> steps;
@@ -130,8 +131,8 @@ struct FlushWrite {
   std::span<const std::byte> data;
 };
 
-// What one flush has to do: two rounds of {writes, then barriers}; the second starts when the first is durable.
-// Filled by Target::capture. Thread safety: belongs to the flush worker.
+// What one flush has to do: two rounds of {writes, then barriers}; the second starts when the first is
+// durable. Filled by Target::capture. Thread safety: belongs to the flush worker.
 struct FlushPlan {
   struct Round {
     std::vector<FlushWrite> writes;

@@ -35,7 +35,8 @@ bool all_zero(const T& object) noexcept {
 }  // namespace
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) noexcept {
-  // The library takes and returns the register as it stands, without the inversions of the standard; it only reads.
+  // The library takes and returns the register as it stands, without the inversions of the standard; it only
+  // reads.
   auto* data = const_cast<unsigned char*>(reinterpret_cast<const unsigned char*>(bytes.data()));
   return ~::crc32_iscsi(data, static_cast<int>(bytes.size()), ~crc);
 }

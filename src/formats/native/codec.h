@@ -74,8 +74,8 @@ enum class SlotState : std::uint8_t {
 // Whether any cluster of the page has the invalid state 10.
 [[nodiscard]] bool has_invalid_state(const StatePage& page) noexcept;
 
-// Which parts of a base of `size` bytes stand for it in BaseRecord::samples, in order: the first and the last 64 KiB and 64 blocks of 4
-// KiB that depend on the layer's uuid.
+// Which parts of a base of `size` bytes stand for it in BaseRecord::samples, in order: the first and the last
+// 64 KiB and 64 blocks of 4 KiB that depend on the layer's uuid.
 [[nodiscard]] std::vector<Range> sample_ranges(std::uint64_t size, const Uuid& uuid);
 
 // "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx".

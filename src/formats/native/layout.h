@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The bytes of a native layer, as docs/format.md specifies them. All numbers are little-endian; every struct is
-// free of padding and asserts its own size and offsets, so that the struct is the format.
+// The bytes of a native layer, as docs/format.md specifies them. All numbers are little-endian; every struct
+// is free of padding and asserts its own size and offsets, so that the struct is the format.
 //
 //   superblock 0 │ superblock 1 │ holder │ record 0 │ record 1 │ ring │ state slots 0 │ state slots 1 │ clusters
 //   0              64 KiB         128 KiB  192 KiB    256 KiB    1 MiB  65 MiB          …               data_offset

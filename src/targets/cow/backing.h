@@ -9,8 +9,8 @@
 
 namespace oxbow {
 
-// What shows through a layer's absent clusters: the base, as far as it was visible when the layer was made, and
-// zeros for ever beyond. Read-only. Thread safety: as its base.
+// What shows through a layer's absent clusters: the base, as far as it was visible when the layer was made,
+// and zeros for ever beyond. Read-only. Thread safety: as its base.
 class Backing final : public Target {
  public:
   // A null base is all zeros.

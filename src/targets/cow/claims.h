@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Who may change the state of a cluster. A claim is one bit per cluster, folded modulo 65,536: two clusters that share
-// a bit keep each other waiting, which is rare and harmless; 8 KiB serve any device. Claims are held from planning
-// until the plan ends, so a waiter waits for one write at most.
+// Who may change the state of a cluster. A claim is one bit per cluster, folded modulo 65,536: two clusters
+// that share a bit keep each other waiting, which is rare and harmless; 8 KiB serve any device. Claims are
+// held from planning until the plan ends, so a waiter waits for one write at most.
 
 #include <array>
 #include <atomic>
@@ -19,13 +19,15 @@ class Claims {
  public:
   static constexpr std::uint64_t k_slots = 65536;
 
-  // Claims clusters from `first` on, until one is taken or `count` (at most k_slots) are had. Returns how many.
+  // Claims clusters from `first` on, until one is taken or `count` (at most k_slots) are had. Returns how
+  // many.
   [[nodiscard]] std::uint64_t take(std::uint64_t first, std::uint64_t count) noexcept;
   // Ends the claims on [first, first + count) and wakes those who wait for one of them.
   void drop(std::uint64_t first, std::uint64_t count) noexcept;
 
-  // How many clusters from `first` on, at most `count`, nobody has a claim on now. Whoever finds a cluster unclaimed AFTER
-  // reading its state knows that the page of that state has been marked dirty, because a claim ends after that.
+  // How many clusters from `first` on, at most `count`, nobody has a claim on now. Whoever finds a cluster
+  // unclaimed AFTER reading its state knows that the page of that state has been marked dirty, because a
+  // claim ends after that.
   [[nodiscard]] std::uint64_t unclaimed(std::uint64_t first, std::uint64_t count) const noexcept;
 
   // Answers done when `cluster` looks free; else `io` is posted once it was dropped. Either way: try again.

@@ -131,7 +131,8 @@ IoStatus CowTarget::recover(Queue& queue) noexcept {
   return status;
 }
 
-// After the last flush: a record that names no page, so that from now on every bad slot is damage; then the superblock.
+// After the last flush: a record that names no page, so that from now on every bad slot is damage; then the
+// superblock.
 IoStatus CowTarget::close(Queue& queue) noexcept {
   if (!options_.writable) return {};
   if (!session_begun_.load(std::memory_order_acquire)) {

@@ -123,7 +123,8 @@ std::uint64_t CowTarget::claim(std::uint64_t cluster, std::uint64_t limit, Wante
   return kept;
 }
 
-// Payload or zeros to clusters that become, or are, data: one move for all of them, since each has its fixed place.
+// Payload or zeros to clusters that become, or are, data: one move for all of them, since each has its fixed
+// place.
 Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcept {
   const std::uint64_t first = range.offset >> shift_;
   const std::uint64_t end = ((range.end() - 1) >> shift_) + 1;
@@ -133,7 +134,8 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
   while (cluster < end && !busy && !plan.claimed.full()) {
     const StateMap::Run run = states_.run(cluster, end - cluster);
     if (run.state == ClusterState::data) {
-      // Overwritten without a claim, but not before the state is noted for the flush that makes this write durable.
+      // Overwritten without a claim, but not before the state is noted for the flush that makes this write
+      // durable.
       const std::uint64_t free = claims_.unclaimed(cluster, run.count);
       busy = free < run.count;
       cluster += free;

@@ -43,8 +43,8 @@ void CowTarget::prepare_room(Preparation& preparation, std::uint64_t page) noexc
   }
 }
 
-// The epoch grows durably before anything is written: one copy, a barrier, the other copy (durable with the next
-// barrier). Two threads that both begin write the same bytes.
+// The epoch grows durably before anything is written: one copy, a barrier, the other copy (durable with the
+// next barrier). Two threads that both begin write the same bytes.
 void CowTarget::prepare_session(Preparation& preparation) noexcept {
   if (session_begun_.load(std::memory_order_acquire)) return;
   preparation.buffer_bytes = 2 * native::k_superblock_bytes;

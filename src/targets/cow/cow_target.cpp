@@ -50,8 +50,8 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
   }
 }
 
-// After an unclean end the pages that the last flush was writing may be torn. They are read while the record that
-// excuses them is the newest, and written again by the first flush of the next session.
+// After an unclean end the pages that the last flush was writing may be torn. They are read while the record
+// that excuses them is the newest, and written again by the first flush of the next session.
 Result<void> CowTarget::load_last_pages(Queue& queue) {
   if (!options_.writable || head_.superblock.state != native::LayerState::in_use) return {};
   for (const std::uint32_t entry : head_.last_pages) {

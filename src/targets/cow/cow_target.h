@@ -6,13 +6,15 @@
 // What has to hold, and where it is seen to:
 //   - A cluster is published only after its bytes are in the layer's file: commit() comes after the move.
 //   - Only a claim's holder changes a cluster's state (plan()), and it reads the state again after claiming.
-//   - A zero cluster is wholly written by its next partial write, so what lies at its place never shows: plan() fills in zeros.
-//   - So overwrites of present data need no claim; what a racing discard punches was overlapped anyway. But they wait
-//     while somebody else has one: a claim ends after the new state was noted for the flush, and a write that
-//     relied on a state before that could be flushed without it.
+//   - A zero cluster is wholly written by its next partial write, so what lies at its place never shows:
+//     plan() fills in zeros.
+//   - So overwrites of present data need no claim; what a racing discard punches was overlapped anyway. But
+//     they wait while somebody else has one: a claim ends after the new state was noted for the flush, and a
+//     write that relied on a state before that could be flushed without it.
 //   - A cluster's state is on disk only when its data is: capture() copies the words before the barrier that
 //     covers record and data, pages are written after it (docs/durability.md has the order).
-//   - No page is written in an epoch that isn't durable in the superblock: every change needs the session first.
+//   - No page is written in an epoch that isn't durable in the superblock: every change needs the session
+//     first.
 
 #include <array>
 #include <atomic>
@@ -38,8 +40,9 @@ class CowTarget final : public Target {
     bool writable = false;
   };
 
-  // Opens the layer in `layer` over `base` (null when the layer has none). Whether the base is the right one is the caller's business.
-  // A writable opening after an unclean end reads the pages of the last flush; it writes nothing. Errors are sentences.
+  // Opens the layer in `layer` over `base` (null when the layer has none). Whether the base is the right one
+  // is the caller's business. A writable opening after an unclean end reads the pages of the last flush; it
+  // writes nothing. Errors are sentences.
   [[nodiscard]] static Result<std::shared_ptr<CowTarget>> open(Queue& queue, std::shared_ptr<Store> layer,
                                                                std::shared_ptr<Target> base, Options options);
 
@@ -73,7 +76,8 @@ class CowTarget final : public Target {
   [[nodiscard]] Step plan_data(Range range, const Change& change, Plan& plan) noexcept;
   [[nodiscard]] Step plan_edge(Range range, const Change& change, Plan& plan) noexcept;
   [[nodiscard]] Step plan_punch(Range range, Plan& plan) noexcept;
-  // Claims up to `limit` clusters from `cluster` on and keeps the claim of those that still are `wanted` afterwards. Returns how many.
+  // Claims up to `limit` clusters from `cluster` on and keeps the claim of those that still are `wanted`
+  // afterwards. Returns how many.
   template <typename Wanted>
   [[nodiscard]] std::uint64_t claim(std::uint64_t cluster, std::uint64_t limit, Wanted&& wanted,
                                     bool& busy) noexcept;

@@ -29,14 +29,16 @@ struct LayerDescription {
 // The superblock of a new, clean layer of epoch 1. The error names the field that is out of range.
 [[nodiscard]] Result<native::Superblock> describe_layer(const LayerDescription& description);
 
-// Makes an empty `layer` one: grows it to full length, writes both superblocks and makes them durable. Blocking.
+// Makes an empty `layer` one: grows it to full length, writes both superblocks and makes them durable.
+// Blocking.
 [[nodiscard]] Result<void> format_layer(Queue& queue, Store& layer, const LayerDescription& description);
 
 // XXH3-128 of the samples of a base (formats/native/codec.h) as it reads through `base`. Blocking.
 [[nodiscard]] Result<native::Hash128> sample_base(Queue& queue, Store& base, const native::Uuid& uuid);
 
-// Why `found` is not the base that `recorded` describes, as a sentence that names both sides; empty when it is. With `accept_changed_time`
-// a modification time that differs is no reason. The samples of `found` need to be set only when everything else agrees.
+// Why `found` is not the base that `recorded` describes, as a sentence that names both sides; empty when it
+// is. With `accept_changed_time` a modification time that differs is no reason. The samples of `found` need
+// to be set only when everything else agrees.
 [[nodiscard]] std::string base_difference(const native::BaseRecord& recorded, const native::BaseRecord& found,
                                           bool accept_changed_time);
 

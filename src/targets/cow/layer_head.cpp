@@ -74,7 +74,8 @@ Result<LayerHead> read_layer_head(Queue& queue, Store& layer) {
     return each.fault == native::Fault::version || each.fault == native::Fault::features;
   };
   if ((!valid0 && !valid1) || std::ranges::any_of(faults, foreign)) {
-    // Of two reasons the more telling one. A sound copy of a newer oxbow counts even beside one that could be read.
+    // Of two reasons the more telling one. A sound copy of a newer oxbow counts even beside one that could be
+    // read.
     const bool second = faults[1].fault > faults[0].fault;
     return std::unexpected(cannot_open(layer, faults[second ? 1 : 0].text));
   }

@@ -33,8 +33,9 @@ struct PageContent {
   bool empty = true;  // never written: all absent
   native::StatePage page;
 };
-// Picks the valid newer slot. A damaged slot gives way to the other one only when the newest record names that very slot and the
-// layer wasn't closed cleanly: then it is the flush that was cut off. Any other damaged slot damages the page.
+// Picks the valid newer slot. A damaged slot gives way to the other one only when the newest record names
+// that very slot and the layer wasn't closed cleanly: then it is the flush that was cut off. Any other
+// damaged slot damages the page.
 [[nodiscard]] PageContent choose_page(const native::StatePage& slot0, const native::StatePage& slot1,
                                       std::uint64_t index, const LayerHead& head) noexcept;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Layers by path: locks, holder, the chain below, and whether it still is the chain that the layer was made over.
+// Layers by path: locks, holder, the chain below, and whether it still is the chain that the layer was made
+// over.
 
 #include <memory>
 #include <string>
@@ -14,9 +15,10 @@ namespace oxbow {
 
 class FileStore;
 
-// Opens the layer at `path` with its whole chain; writable as the context says, everything below read-only. The layer is locked
-// (exclusively to write, shared to read), its bases shared. A layer that is open in the context already is answered again.
-// Errors: not a layer, damaged, newer, in use (naming the holder), a base that is missing, changed, not cleanly closed or another.
+// Opens the layer at `path` with its whole chain; writable as the context says, everything below read-only.
+// The layer is locked (exclusively to write, shared to read), its bases shared. A layer that is open in the
+// context already is answered again. Errors: not a layer, damaged, newer, in use (naming the holder), a base
+// that is missing, changed, not cleanly closed or another.
 [[nodiscard]] Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path);
 
 // A base that a layer is to be made over, checked and described.
@@ -25,8 +27,8 @@ struct DescribedBase {
   std::shared_ptr<FileStore> store;  // raw: keeps the lock
   std::shared_ptr<Target> target;
 };
-// Opens the base of `kind` at `path` read-only for a new layer with `uuid`. A raw one that carries oxbow's magic is refused, and so is a
-// layer that isn't one; a layer that was not closed cleanly is recovered first.
+// Opens the base of `kind` at `path` read-only for a new layer with `uuid`. A raw one that carries oxbow's
+// magic is refused, and so is a layer that isn't one; a layer that was not closed cleanly is recovered first.
 [[nodiscard]] Result<DescribedBase> describe_base(OpenContext& context, const std::string& path,
                                                   native::BaseKind kind, const native::Uuid& uuid);
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// What is known of each state page besides its words: whether it was read, whether it has to be written, and where.
+// What is known of each state page besides its words: whether it was read, whether it has to be written, and
+// where.
 //
 //   unknown ──read──► loaded ──a cluster changes──► dirty ──capture──► in flight ──flushed──► loaded
 //                └──► damaged (its range fails with EIO)
 //
-// A page that changes while it is in flight is dirty and in flight. capture sets "in flight" BEFORE it clears "dirty", so that
-// whoever finds neither set knows that the page's durable slot says what memory says.
+// A page that changes while it is in flight is dirty and in flight. capture sets "in flight" BEFORE it clears
+// "dirty", so that whoever finds neither set knows that the page's durable slot says what memory says.
 
 #include <atomic>
 #include <cstdint>
@@ -59,8 +60,8 @@ class PageTable {
     clear_dirty(page);
     taken.push_back(page);
   }
-  // Appends up to `limit` dirty pages to `taken`, each marked in flight and, with `clear`, no longer dirty. Returns whether dirty
-  // pages are left.
+  // Appends up to `limit` dirty pages to `taken`, each marked in flight and, with `clear`, no longer dirty.
+  // Returns whether dirty pages are left.
   bool take_dirty(std::size_t limit, bool clear, std::vector<std::uint32_t>& taken);
   // The version in flight is durable.
   void written(std::uint64_t page) noexcept {

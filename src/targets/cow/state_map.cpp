@@ -26,7 +26,8 @@ StateMap::StateMap(std::uint64_t clusters)
       arena_memory_((leaf_count_ + 1) * sizeof(Leaf)),
       table_(static_cast<std::atomic<std::uint32_t>*>(table_memory_.data())),
       arena_(static_cast<Leaf*>(arena_memory_.data())) {
-  // Zeroed memory is what value-initialised atomics are, and writing it would take the memory that is to be saved.
+  // Zeroed memory is what value-initialised atomics are, and writing it would take the memory that is to be
+  // saved.
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(Leaf) == 64);
 }
 
@@ -38,7 +39,8 @@ const StateMap::Leaf* StateMap::leaf_of(std::uint64_t leaf) const noexcept {
 StateMap::Leaf& StateMap::make_leaf(std::uint64_t leaf) noexcept {
   std::uint32_t number = table_[leaf].load(std::memory_order_acquire);
   if (number != 0) return arena_[number];
-  // A lock, so that threads which race for neighbouring clusters don't use two numbers: the arena has one per leaf.
+  // A lock, so that threads which race for neighbouring clusters don't use two numbers: the arena has one per
+  // leaf.
   const std::lock_guard lock(growth_);
   number = table_[leaf].load(std::memory_order_relaxed);
   if (number == 0) {

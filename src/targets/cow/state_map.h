@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The states of a layer's clusters in memory: two bits each, in leaves of 64 bytes (256 clusters) that come from
-// an arena when a cluster of theirs first stops being absent. So memory is in proportion to what is touched,
-// also where that is scattered. Each change of a cluster is one atomic operation, so a reader sees the old or the new state
-// and never a third. Ownership of changes is the claims' business (claims.h); so is that nobody but a
-// claim holder changes a cluster.
+// The states of a layer's clusters in memory: two bits each, in leaves of 64 bytes (256 clusters) that come
+// from an arena when a cluster of theirs first stops being absent. So memory is in proportion to what is
+// touched, also where that is scattered. Each change of a cluster is one atomic operation, so a reader sees
+// the old or the new state and never a third. Ownership of changes is the claims' business (claims.h); so is
+// that nobody but a claim holder changes a cluster.
 
 #include <atomic>
 #include <cstdint>

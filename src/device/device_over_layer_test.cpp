@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "targets/cow/cow_target.h"
-
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -11,6 +9,7 @@
 #include "os/process_info.h"
 #include "os/queue.h"
 #include "stores/open_stores.h"
+#include "targets/cow/cow_target.h"
 #include "targets/cow/layer_file.h"
 #include "targets/cow/open_layer.h"
 
