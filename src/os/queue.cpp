@@ -16,6 +16,9 @@ namespace {
 // How many rounds of completions one poll() runs before the loop gets to look at its sockets again.
 constexpr int k_poll_rounds = 16;
 
+// How long to wait for completions while the kernel lacks the resources for what is held back.
+constexpr int k_retry_ms = 1;
+
 }  // namespace
 
 Queue::Queue() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
@@ -65,7 +68,7 @@ bool Queue::poll() noexcept {
   for (int round = 0; round < k_poll_rounds; ++round) {
     bool ran = run_posted();
     if (ring_ != nullptr) {
-      ring_->submit();
+      (void)ring_->submit();
       ran = ring_->reap() || ran;
     }
     if (!ran) return any;
@@ -76,9 +79,9 @@ bool Queue::poll() noexcept {
 }
 
 void Queue::wait() noexcept {
-  if (ring_ != nullptr) ring_->submit();
+  const bool submitted = ring_ == nullptr || ring_->submit();
   pollfd waited{event_.get(), POLLIN, 0};
-  (void)::poll(&waited, 1, -1);
+  (void)::poll(&waited, 1, submitted ? -1 : k_retry_ms);
 }
 
 Ring* Queue::ring() noexcept {

@@ -56,7 +56,7 @@ Progress Ring::data_sync(Io& io, int fd) noexcept {
 void Ring::prepare(Io& io) noexcept {
   ::io_uring_sqe* sqe = ::io_uring_get_sqe(&ring_);
   if (sqe == nullptr) {
-    submit();
+    (void)submit();  // whatever it can't take now waits in the list
     sqe = ::io_uring_get_sqe(&ring_);
   }
   if (sqe == nullptr) {
@@ -77,14 +77,14 @@ void Ring::prepare(Io& io) noexcept {
   ++unsubmitted_;
 }
 
-void Ring::submit() noexcept {
+bool Ring::submit() noexcept {
   while (unsubmitted_ > 0) {
     const int submitted = ::io_uring_submit(&ring_);
-    // EAGAIN and EBUSY: the kernel is short of room until completions are reaped; the next submit() tries
-    // again.
-    if (submitted <= 0) return;
+    if (submitted == -EINTR) continue;
+    if (submitted <= 0) return false;
     unsubmitted_ -= static_cast<unsigned>(submitted);
   }
+  return true;
 }
 
 bool Ring::reap() noexcept {
@@ -107,7 +107,8 @@ bool Ring::reap() noexcept {
 }
 
 void Ring::finished(Io& io, int result) noexcept {
-  if (result == -EINTR || result == -EAGAIN) {
+  const bool asked_not_to_wait = (io.flags & RWF_NOWAIT) != 0;
+  if (result == -EINTR || (result == -EAGAIN && !asked_not_to_wait)) {
     prepare(io);
     return;
   }

@@ -29,8 +29,9 @@ class Ring {
   Progress write(Io& io, int fd, std::uint64_t at, int rwf = 0) noexcept;
   Progress data_sync(Io& io, int fd) noexcept;
 
-  // Tells the kernel of all prepared entries.
-  void submit() noexcept;
+  // Tells the kernel of all prepared entries. Returns false when it took only some for want of resources:
+  // then try again soon, since the completions that are waited for may be those of the rest.
+  bool submit() noexcept;
   // Runs the completions that have arrived. Returns whether any did.
   bool reap() noexcept;
 
