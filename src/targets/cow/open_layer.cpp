@@ -28,11 +28,6 @@ Error cannot_open(const std::string& path, std::string why) {
   return {"cannot open layer", path, std::move(why)};
 }
 
-// A base's path as recorded is relative to the directory of its layer.
-std::string resolve(const std::string& layer_path, const std::string& base_path) {
-  return (std::filesystem::path(layer_path).parent_path() / base_path).lexically_normal().string();
-}
-
 Result<bool> has_magic(Queue& queue, Store& store) {
   std::array<char, native::k_magic.size()> magic{};
   if (store.size() < magic.size()) return false;
@@ -131,7 +126,7 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
   }
   auto head = read_layer_head(context.queue, **store);
   if (!head) return std::unexpected(head.error());
-  const std::string base_path = resolve(path, native::base_path(head->superblock));
+  const std::string base_path = resolve_base_path(path, native::base_path(head->superblock));
   auto base = open_base(context, base_path, head->superblock, depth);
   if (!base) {
     return std::unexpected(cannot_open(path, "its base can't be used: " + base.error().text()));
@@ -148,6 +143,13 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
 }
 
 }  // namespace
+
+std::string resolve_base_path(const std::string& layer_path, const std::string& recorded) {
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(layer_path, error);
+  const std::filesystem::path layer = error ? std::filesystem::path(layer_path) : real;
+  return (layer.parent_path() / recorded).lexically_normal().string();
+}
 
 Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path) {
   return open_at_depth(context, path, context.writable, 1);

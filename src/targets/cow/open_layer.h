@@ -15,6 +15,10 @@ namespace oxbow {
 
 class FileStore;
 
+// Where a layer's base is: what the layer recorded, seen from the directory that the layer's file, not a link to it,
+// is in.
+[[nodiscard]] std::string resolve_base_path(const std::string& layer_path, const std::string& recorded);
+
 // Opens the layer at `path` with its whole chain; writable as the context says, everything below read-only.
 // The layer is locked (exclusively to write, shared to read), its bases shared. A layer that is open in the
 // context already is answered again. Errors: not a layer, damaged, newer, in use (naming the holder), a base

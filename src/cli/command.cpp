@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/command.h"
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+
+#include "cli/help.h"
+#include "cli/size.h"
+
+namespace oxbow {
+
+CLI::App& add_command(CLI::App& app, const std::string& name, const std::string& description,
+                      const std::string& synopsis) {
+  CLI::App* command = app.add_subcommand(name, description);
+  command->formatter(make_help_formatter(synopsis));
+  return *command;
+}
+
+CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::function<void(std::uint64_t)> store,
+                             const std::string& value_name, const std::string& description) {
+  const auto parse = [name, store = std::move(store)](const std::string& text) {
+    const auto size = parse_size(text);
+    if (!size) refuse_usage(name + " " + text, size.error());
+    store(*size);
+  };
+  return app.add_option_function<std::string>(name, parse, description)->type_name(value_name);
+}
+
+CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind) {
+  const auto parse = [&kind](const std::string& text) {
+    if (text != "raw" && text != "oxb") refuse_usage("--base-format " + text, "the formats are raw and oxb");
+    kind = text == "raw" ? native::BaseKind::raw : native::BaseKind::layer;
+  };
+  return app
+      .add_option_function<std::string>("--base-format", parse,
+                                        "What IMAGE is: raw, an image or block device byte for byte, or oxb, "
+                                        "a layer. It is raw without this "
+                                        "option, and is never guessed.")
+      ->type_name("FORMAT");
+}
+
+void refuse_usage(const std::string& option, const std::string& why) {
+  throw CLI::ValidationError(option, why);
+}
+
+ExitStatus fail(const Error& error) {
+  std::fprintf(stderr, "oxbow: %s\n", error.text().c_str());
+  return ExitStatus::failed;
+}
+
+Result<void> print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    return std::unexpected(Error::from_errno("cannot print", "standard output", errno));
+  }
+  return {};
+}
+
+}  // namespace oxbow

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What every subcommand of `oxbow` is made with.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "formats/native/layout.h"
+#include "oxbow/error.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
+namespace oxbow {
+
+enum class ExitStatus : int { done = 0, failed = 1, wrong_usage = 2 };
+
+// Set by the subcommand that was given; runs after the whole command line was understood.
+using Chosen = std::function<ExitStatus()>;
+
+// Adds the subcommand `name`. `synopsis` is everything after "oxbow NAME " in the manual's SYNOPSIS,
+// `description` a sentence without a full stop.
+CLI::App& add_command(CLI::App& app, const std::string& name, const std::string& description,
+                      const std::string& synopsis);
+
+// Adds an option that takes a size (cli/size.h).
+CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::function<void(std::uint64_t)> store,
+                             const std::string& value_name, const std::string& description);
+
+// Adds --base-format.
+CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind);
+
+// Ends the parsing with a message about wrong usage. `option` is what is wrong.
+[[noreturn]] void refuse_usage(const std::string& option, const std::string& why);
+
+// Prints "oxbow: what: where: why" to stderr.
+ExitStatus fail(const Error& error);
+
+// Prints text to stdout, all of it or an error.
+[[nodiscard]] Result<void> print(const std::string& text);
+
+// The subcommands.
+void add_create(CLI::App& app, Chosen& chosen);
+void add_serve(CLI::App& app, Chosen& chosen);
+
+}  // namespace oxbow

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/device_arguments.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+
+#include "cli/command.h"
+#include "os/fd.h"
+
+namespace oxbow {
+namespace {
+
+constexpr std::size_t k_longest_name = 64;
+
+bool fits_name(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+         c == '-';
+}
+
+Result<std::string> read_all(int fd, const std::string& name) {
+  std::string text;
+  std::array<char, 65536> part;
+  for (;;) {
+    const ssize_t got = ::read(fd, part.data(), part.size());
+    if (got == 0) return text;
+    if (got < 0 && errno != EINTR)
+      return std::unexpected(Error::from_errno("cannot read table", name, errno));
+    if (got > 0) text.append(part.data(), static_cast<std::size_t>(got));
+  }
+}
+
+Result<DeviceSpec> read_table(int fd, const std::string& name) {
+  auto text = read_all(fd, name);
+  if (!text) return std::unexpected(text.error());
+  return TableSpec{std::move(*text), name};
+}
+
+Result<DeviceSpec> open_table(const std::string& path) {
+  if (path == "-") return read_table(STDIN_FILENO, "standard input");
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return std::unexpected(Error::from_errno("cannot open table", path, errno));
+  return read_table(fd.get(), path);
+}
+
+}  // namespace
+
+namespace {
+
+void add_layer_arguments(CLI::App& command, DeviceArguments& arguments) {
+  command
+      .add_option("LAYER", arguments.layer,
+                  "An oxbow layer. What is below it is what the layer itself has recorded.")
+      ->type_name("");
+  command
+      .add_option("--base", arguments.base,
+                  "With --overlay: the image that the layer is over. It is only ever read.")
+      ->type_name("IMAGE");
+  command
+      .add_option("--overlay", arguments.overlay,
+                  "With --base: the layer, which is created when it is not there yet.")
+      ->type_name("LAYER");
+  add_base_format_option(command, arguments.base_kind)->needs("--base");
+  command.add_flag(
+      "--accept-base", arguments.accept_base,
+      "Take a base whose modification time is not the recorded one, when its size and samples of its "
+      "content are.");
+  command.get_option("--base")->needs("--overlay");
+  command.get_option("--overlay")->needs("--base");
+}
+
+}  // namespace
+
+void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
+  add_layer_arguments(command, arguments);
+  add_size_option(
+      command, "--ram", [&](std::uint64_t size) { arguments.ram = size; }, "SIZE",
+      "A RAM disk of that size; its contents are gone when it ends.");
+  command.add_flag("--prealloc", arguments.preallocate, "With --ram: take all of its memory at once.");
+  command
+      .add_option("--file", arguments.file,
+                  "A regular file or block device, as it is. Writes go to the file itself.")
+      ->type_name("PATH");
+  add_size_option(
+      command, "--offset", [&](std::uint64_t offset) { arguments.offset = offset; }, "SIZE",
+      "With --file: the device starts at that byte of the file; 0 without it.");
+  add_size_option(
+      command, "--length", [&](std::uint64_t length) { arguments.length = length; }, "SIZE",
+      "With --file: the device is that long; without it, it ends where the file does.");
+  command
+      .add_option("--table", arguments.table,
+                  "A table of targets, as oxbow-table(7) describes it; - reads it from standard input.")
+      ->type_name("FILE");
+  command.get_option("--prealloc")->needs("--ram");
+  command.get_option("--offset")->needs("--file");
+  command.get_option("--length")->needs("--file");
+}
+
+void check_device_arguments(const DeviceArguments& arguments) {
+  const int named = int{!arguments.layer.empty()} + int{!arguments.overlay.empty()} +
+                    int{arguments.ram.has_value()} + int{!arguments.file.empty()} +
+                    int{!arguments.table.empty()};
+  if (named == 1) return;
+  refuse_usage("DEVICE", std::string(named == 0 ? "none is named" : "more than one is named") +
+                             "; it is exactly one of LAYER, --overlay, --ram, --file, --table");
+}
+
+Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
+  if (!arguments.layer.empty()) return LayerSpec{arguments.layer};
+  if (!arguments.overlay.empty()) return OverlaySpec{arguments.base, arguments.base_kind, arguments.overlay};
+  if (arguments.ram) return RamSpec{*arguments.ram, arguments.preallocate};
+  if (!arguments.file.empty()) return FileSpec{arguments.file, arguments.offset, arguments.length};
+  return open_table(arguments.table);
+}
+
+std::string default_name(const DeviceArguments& arguments) {
+  if (arguments.ram) return "ram";
+  if (arguments.table == "-") return "table";
+  const std::string path = arguments.layer + arguments.overlay + arguments.file + arguments.table;
+  std::string name = std::filesystem::path(path).stem().string().substr(0, k_longest_name - 1);
+  std::ranges::replace_if(name, [](char c) { return !fits_name(c); }, '_');
+  if (name.empty() || name.front() == '.' || name.front() == '-') name.insert(0, 1, '_');
+  return name;
+}
+
+std::string wrong_name(const std::string& name) {
+  if (name.empty()) return "a name is not empty";
+  if (name.size() > k_longest_name) return "a name has at most 64 characters";
+  if (!std::ranges::all_of(name, fits_name)) return "a name has only letters, digits and ._-";
+  if (name.front() == '.' || name.front() == '-') return "a name does not start with . or -";
+  return {};
+}
+
+}  // namespace oxbow

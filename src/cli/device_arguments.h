@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// The words that name a DEVICE, the same in every command that opens one.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "jobs/open_device.h"
+
+namespace CLI {
+class App;
+}
+
+namespace oxbow {
+
+// What was given on the command line. Thread safety: a value.
+struct DeviceArguments {
+  std::string layer;
+  std::string base;
+  std::string overlay;
+  native::BaseKind base_kind = native::BaseKind::raw;
+  bool accept_base = false;
+  std::optional<std::uint64_t> ram;
+  bool preallocate = false;
+  std::string file;
+  std::uint64_t offset = 0;
+  std::optional<std::uint64_t> length;
+  std::string table;
+};
+
+// Adds the options. `arguments` must outlive the parsing.
+void add_device_arguments(CLI::App& command, DeviceArguments& arguments);
+
+// Ends the parsing with a message unless exactly one device is named, with options that belong to it.
+void check_device_arguments(const DeviceArguments& arguments);
+
+// Reads the table, if it is one.
+[[nodiscard]] Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments);
+
+// A name for the device from what it is: the file's name without its extension, where it has one; only letters,
+// digits and "._-", so that it can be part of a file's name.
+[[nodiscard]] std::string default_name(const DeviceArguments& arguments);
+// Why `name` cannot be a device's name; empty when it can.
+[[nodiscard]] std::string wrong_name(const std::string& name);
+
+}  // namespace oxbow

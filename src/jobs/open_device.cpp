@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/open_device.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "formats/native/codec.h"
+#include "jobs/create_layer.h"
+#include "stores/open_stores.h"
+#include "stores/ram/ram_store.h"
+#include "targets/cow/open_layer.h"
+#include "targets/file/file_target.h"
+#include "targets/linear/file_range.h"
+#include "targets/registry.h"
+#include "targets/table/table_target.h"
+
+namespace oxbow {
+namespace {
+
+using Opened = Result<std::shared_ptr<Target>>;
+
+Error refuse(std::string where, std::string why) {
+  return {"cannot open device", std::move(where), std::move(why)};
+}
+
+Opened open_target(OpenContext& context, const LayerSpec& spec) { return open_layer(context, spec.path); }
+
+// Why the layer, which exists, cannot stand for one over spec.base; nothing when it can.
+std::optional<Error> other_base(const CowTarget& layer, const OverlaySpec& spec) {
+  const native::Superblock& superblock = layer.superblock();
+  const auto refuse_layer = [&](std::string why) {
+    return Error("cannot open layer", spec.layer, std::move(why));
+  };
+  if (superblock.base.kind != spec.base_kind) {
+    return refuse_layer(fmt::format("its base is {}", superblock.base.kind == native::BaseKind::layer
+                                                          ? "a layer: --base-format oxb"
+                                                          : "a raw image: --base-format raw"));
+  }
+  const std::string recorded = resolve_base_path(spec.layer, native::base_path(superblock));
+  std::error_code error;
+  const bool same = std::filesystem::equivalent(recorded, spec.base, error);
+  if (error) return Error::from_errno("cannot open base", spec.base, error.value());
+  if (same) return std::nullopt;
+  return refuse_layer(fmt::format("its base is {}, not {}", recorded, spec.base));
+}
+
+Opened open_target(OpenContext& context, const OverlaySpec& spec) {
+  if (!std::filesystem::exists(std::filesystem::symlink_status(spec.layer))) {
+    CreateSpec create;
+    create.path = spec.layer;
+    create.base = spec.base;
+    create.base_kind = spec.base_kind;
+    if (auto created = create_layer(context.queue, create); !created) return std::unexpected(created.error());
+  }
+  auto layer = open_layer(context, spec.layer);
+  if (!layer) return std::unexpected(layer.error());
+  if (auto error = other_base(**layer, spec)) return std::unexpected(std::move(*error));
+  return *layer;
+}
+
+Opened open_target(OpenContext& context, const RamSpec& spec) {
+  if (spec.size_bytes == 0) return std::unexpected(refuse("RAM disk", "its size is 0"));
+  RamOptions options;
+  options.size_bytes = spec.size_bytes;
+  options.preallocate = spec.preallocate;
+  auto store = RamStore::create(options);
+  if (!store) return std::unexpected(store.error());
+  const Range all{0, spec.size_bytes};
+  return std::make_shared<LinearTarget>(std::move(*store), "ram", all, context.writable);
+}
+
+Opened open_target(OpenContext& context, const FileSpec& spec) {
+  auto store = open_file_range(context, "file", spec.path, {spec.offset, spec.length.value_or(0)});
+  if (!store) return std::unexpected(store.error());
+  const Range range{spec.offset, spec.length.value_or((*store)->size() - spec.offset)};
+  if (range.empty())
+    return std::unexpected(refuse(spec.path, fmt::format("nothing is there from byte {} on", range.offset)));
+  return std::make_shared<FileTarget>(std::move(*store), spec.path, range, context.writable);
+}
+
+Opened open_target(OpenContext& context, const TableSpec& spec) {
+  return load_table(context, spec.text, spec.source);
+}
+
+}  // namespace
+
+Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const OpenOptions& options) {
+  OpenedDevice opened;
+  opened.stores = std::make_shared<OpenStores>();
+  OpenContext context{queue, *opened.stores, options.writable, options.direct, options.accept_base};
+  auto target = std::visit([&](const auto& each) { return open_target(context, each); }, spec);
+  if (!target) return std::unexpected(target.error());
+  opened.device =
+      std::make_unique<Device>(std::move(*target), Device::Options{options.name, !options.writable});
+  return opened;
+}
+
+}  // namespace oxbow

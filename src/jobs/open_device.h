@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// From what a user names to a device that answers requests.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "device/device.h"
+#include "formats/native/layout.h"
+#include "oxbow/error.h"
+
+namespace oxbow {
+
+class OpenStores;
+
+// A layer; its chain comes from its own record.
+struct LayerSpec {
+  std::string path;
+};
+
+// A layer over `base`, made when it isn't there yet.
+struct OverlaySpec {
+  std::string base;
+  native::BaseKind base_kind = native::BaseKind::raw;
+  std::string layer;
+};
+
+// A RAM disk.
+struct RamSpec {
+  std::uint64_t size_bytes = 0;
+  bool preallocate = false;
+};
+
+// Bytes [offset, offset + length) of a regular file or block device; without a length up to its end.
+struct FileSpec {
+  std::string path;
+  std::uint64_t offset = 0;
+  std::optional<std::uint64_t> length;
+};
+
+// A table, and what to call it in errors.
+struct TableSpec {
+  std::string text;
+  std::string source;
+};
+
+using DeviceSpec = std::variant<LayerSpec, OverlaySpec, RamSpec, FileSpec, TableSpec>;
+
+struct OpenOptions {
+  std::string name;
+  bool writable = true;
+  bool direct = false;       // O_DIRECT for the files of the device
+  bool accept_base = false;  // take a base whose modification time alone differs from what the layer recorded
+};
+
+// A device, and the files it has open. Thread safety: as Device; closed and destroyed by one thread.
+struct OpenedDevice {
+  std::shared_ptr<OpenStores> stores;
+  std::unique_ptr<Device> device;
+};
+
+// Opens everything that `spec` names. `queue` is the calling thread's and may be waited on.
+[[nodiscard]] Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec,
+                                               const OpenOptions& options);
+
+}  // namespace oxbow
