@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "stores/testing/store_model.h"
+#include "support/effort.h"
 
 namespace oxbow {
 namespace {
@@ -109,13 +110,13 @@ TEST_F(DirectFileTest, GrowsOverItsTail) {
 }
 
 TEST_F(DirectFileTest, NeighboursInABlockKeepApart) {
-  constexpr unsigned rounds = 300;
+  const auto rounds = static_cast<unsigned>(test::repetitions(300, 3000));
   constexpr unsigned threads = 3;
   constexpr std::uint64_t share = 3000;  // so that shares meet within blocks and in the tail
   const auto store = open("disk", 4 * threads * share + 100);
   std::vector<std::thread> running;
   for (unsigned thread = 0; thread < threads; ++thread) {
-    running.emplace_back([&store, thread] {
+    running.emplace_back([&store, thread, rounds] {
       Queue queue;
       StoreUser user(queue, *store);
       std::mt19937_64 random(thread);

@@ -78,38 +78,45 @@ int RamStore::map_memory(std::uint64_t size) noexcept {
 }
 
 Result<void> RamStore::preallocate() {
-  const std::uint64_t bytes = memory_.size();
-  while (::fallocate(memfd_.get(), 0, 0, static_cast<off_t>(bytes)) != 0) {
-    if (errno != EINTR) {
-      return std::unexpected(
-          Error(k_cannot_create, bytes_text(size_), "there is not enough memory to preallocate it"));
-    }
-  }
-  const std::uint64_t pages = bytes / k_ram_page_bytes;
-  if (!budget_.charge(pages))
-    return std::unexpected(Error(k_cannot_create, bytes_text(size_), "it exceeds its budget"));
-  for (Range left{0, bytes}; !left.empty();) {
-    const GroupPiece piece = first_piece(left);
-    pages_.set(piece.group, piece.touched());
-    left = left.without_prefix(piece.range.length);
-  }
-  return {};
+  const int error = take_pages({0, memory_.size()});
+  if (error == 0) return {};
+  return std::unexpected(
+      Error(k_cannot_create, bytes_text(size_), "there is not enough memory to preallocate it"));
 }
 
-Progress RamStore::grow(Io& io, std::uint64_t size) noexcept {
-  if (size < size_) return Progress::failed(EINVAL);
-  const std::uint64_t old_size = size_;
-  const std::uint64_t old_bytes = memory_.size();
-  if (whole_pages(size) != old_bytes) {
-    int error = pages_.grow(whole_pages(size) / k_ram_page_bytes);
-    if (error == 0) error = map_memory(size);
-    if (error != 0) return Progress::failed(error);
+int RamStore::take_pages(Range range) noexcept {
+  if (!budget_.charge(range.length / k_ram_page_bytes)) return ENOSPC;
+  while (::fallocate(memfd_.get(), 0, static_cast<off_t>(range.offset), static_cast<off_t>(range.length)) !=
+         0) {
+    if (errno == EINTR) continue;
+    const int error = errno;
+    budget_.give_back(range.length / k_ram_page_bytes);
+    return error;
   }
+  while (!range.empty()) {
+    const GroupPiece piece = first_piece(range);
+    pages_.set(piece.group, piece.touched());
+    range = range.without_prefix(piece.range.length);
+  }
+  return 0;
+}
+
+Progress RamStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
+  if (size < size_) return Progress::failed(EINVAL);
+  if (size > k_most_bytes) return Progress::failed(EFBIG);
+  const std::uint64_t old_bytes = whole_pages(size_);
+  const std::uint64_t new_bytes = whole_pages(size);
+  int error = 0;
+  if (new_bytes > memory_.size()) {
+    error = pages_.grow(new_bytes / k_ram_page_bytes);
+    if (error == 0) error = map_memory(size);
+  }
+  if (error == 0 && options_.preallocate && new_bytes > old_bytes) {
+    error = take_pages({old_bytes, new_bytes - old_bytes});
+  }
+  if (error != 0) return Progress::failed(error);
   size_ = size;
-  if (!options_.preallocate || memory_.size() == old_bytes) return Progress::done();
-  Progress allocated = allocate(io, {old_bytes, size - old_bytes});
-  if (!allocated.status().ok()) size_ = old_size;
-  return allocated;
+  return Progress::done();
 }
 
 std::string RamStore::describe() const { return "ram of " + bytes_text(size_); }

@@ -79,6 +79,8 @@ class RamStore final : public Store {
   [[nodiscard]] Result<void> map();
   [[nodiscard]] int map_memory(std::uint64_t size) noexcept;
   [[nodiscard]] Result<void> preallocate();
+  // Allocates whole pages that are absent. Returns 0 or the errno value.
+  [[nodiscard]] int take_pages(Range range) noexcept;
 
   [[nodiscard]] std::mutex& stripe(std::uint64_t group) noexcept { return stripes_[group % k_stripes].mutex; }
   [[nodiscard]] std::byte* at(std::uint64_t offset) const noexcept { return memory_.data() + offset; }

@@ -37,8 +37,8 @@ class StoreUser {
 };
 
 struct ModelOptions {
-  std::uint64_t seed = 1;
-  int steps = 1000;
+  std::uint64_t seed = 1;      // unless OXBOW_TEST_SEED says another
+  std::uint64_t steps = 1000;  // ten times as many in the long run
   std::uint64_t longest_bytes = 200'000;
   std::uint64_t grain_bytes = 1;  // offsets and lengths are multiples of it
 };

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "os/iov.h"
+#include "support/effort.h"
 
 namespace oxbow::testing {
 namespace {
@@ -259,11 +260,14 @@ std::vector<Extent> StoreUser::extents(Range range) {
   return all;
 }
 
-void run_store_model(Store& store, const ModelOptions& options) {
+void run_store_model(Store& store, const ModelOptions& usual) {
+  ModelOptions options = usual;
+  options.seed = test::seed(usual.seed);
   SCOPED_TRACE("seed " + std::to_string(options.seed));
   Model model(store, options);
   model.start();
-  for (int step = 0; step < options.steps; ++step) {
+  const std::uint64_t steps = test::repetitions(options.steps, 10 * options.steps);
+  for (std::uint64_t step = 0; step < steps; ++step) {
     SCOPED_TRACE("step " + std::to_string(step));
     model.step();
     if (step % 100 == 99) model.compare_all();
