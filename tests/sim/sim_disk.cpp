@@ -179,16 +179,25 @@ void SimDisk::make_durable(OperationId operation, Range range) {
       newer = at;
       at = versions_[at].older;
     }
-    if (at != k_none) settle(sector, at, newer);
+    // What a failed barrier took for clean is not written again, and nobody is told a second time.
+    if (at != k_none && !versions_[at].lost) settle(sector, at, newer);
   }
   for_each_dirty([](std::uint64_t /*number*/, Sector& /*sector*/) {});
 }
 
 void SimDisk::fail_barrier(Chooser& chooser) {
+  barrier_failed_ = true;
   for_each_dirty([&](std::uint64_t /*number*/, Sector& sector) {
     if (chooser.chance(50)) return;
     for (std::uint32_t at = sector.newest; at != k_none; at = versions_[at].older) versions_[at].lost = true;
   });
+}
+
+void SimDisk::forget_submitter() {
+  ++clock_;
+  for (OperationId id = 1; id < completed_.size(); ++id) {
+    if (completed_[id] == 0) completed_[id] = clock_;
+  }
 }
 
 void SimDisk::lose_power(PowerLoss& how) {
@@ -208,6 +217,7 @@ void SimDisk::lose_power(PowerLoss& how) {
     sector.newest = k_none;
   });
   versions_.clear();
+  barrier_failed_ = false;
   for (const Room& room : fresh_room_) {
     Block& each = blocks_[room.block];
     each.room = std::any_of(std::begin(each.sectors), std::end(each.sectors),

@@ -68,7 +68,12 @@ class SimDisk {
   // A barrier that failed: what is not durable yet may be taken for clean, and then no later barrier makes it
   // so.
   void fail_barrier(Chooser& chooser);
+  // Whether one failed since the last power loss.
+  [[nodiscard]] bool barrier_failed() const noexcept { return barrier_failed_; }
 
+  // Whoever submitted operations is gone: what took effect of those that did not complete is in the cache like
+  // everything else, and the next barrier covers it.
+  void forget_submitter();
   // Power fails: what is found from now on is what `how` chose.
   void lose_power(PowerLoss& how);
   // The operations with something that is not durable, oldest first.
@@ -121,6 +126,7 @@ class SimDisk {
   std::vector<Version> versions_;
   std::vector<Stamp> completed_{0};  // by operation; 0: not yet
   Stamp clock_ = 0;
+  bool barrier_failed_ = false;
   struct Room {
     std::uint32_t block;
     Stamp given;

@@ -57,7 +57,7 @@ class SimStore final : public Store {
   void kill() noexcept { dead_ = true; }
 
   // Asked at every call: an errno value makes it fail, 0 lets it succeed. A write, zero or discard that fails
-  // has taken effect in a part of its sectors; a sync that fails may leave clean what is not durable.
+  // has taken effect in a part of its sectors; a sync or durable write that fails may leave clean what is not durable.
   std::function<int(const Call&)> fault;
   // Whether blocks without room are refused with ENOSPC.
   void set_full(bool full) noexcept { full_ = full; }

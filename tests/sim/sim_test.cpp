@@ -261,6 +261,21 @@ TEST_F(SimStoreTest, AKilledStoreEndsEverythingWithoutAnyEffect) {
   EXPECT_EQ(letters(*disk_, 8), "........");
 }
 
+TEST_F(SimStoreTest, ABarrierAfterAKillCoversWhatWasInFlight) {
+  make(100);
+  CountedIo io(*queue_);
+  const auto data = filled(k_sector_bytes, 'a');
+  ASSERT_TRUE(write(io, 0, data).is_pending());
+  ASSERT_TRUE(queue_->step());
+  ASSERT_EQ(letters(*disk_, 1), "a");
+  store_->kill();
+  disk_->forget_submitter();
+  queue_->drain();
+  EXPECT_EQ(after_loss(false, 1), ".");
+  disk_->complete_barrier(disk_->submit_barrier());
+  EXPECT_EQ(after_loss(false, 1), "a");
+}
+
 TEST_F(SimStoreTest, APendingWriteIsSeenInParts) {
   std::set<std::string> seen;
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
