@@ -48,6 +48,14 @@ void CowTarget::prepare_room(Preparation& preparation, std::uint64_t page) noexc
 void CowTarget::prepare_session(Preparation& preparation) noexcept {
   if (session_begun_.load(std::memory_order_acquire)) return;
   preparation.buffer_bytes = 2 * native::k_superblock_bytes;
+  // Room for the records first: no flush of this session may run out of space.
+  for (const std::uint64_t at : head_.superblock.record_offset) {
+    preparation.steps.push_back({.what = What::allocate,
+                                 .store = layer_.get(),
+                                 .at = at,
+                                 .offset = 0,
+                                 .length = native::k_record_bytes});
+  }
   const std::uint32_t first = head_.stale_copy;
   preparation.steps.push_back({.what = What::write,
                                .store = layer_.get(),
