@@ -80,6 +80,8 @@ Task Device::run_change(Queue& queue, Range range, Change change, std::span<cons
     const Progress progress = parts_->flusher.join(io);
     status = co_await io(progress);
   }
+  // A barrier that failed meanwhile may have left clean what the durable write was to write.
+  if (status.ok() && change.durable) status = parts_->failure.status();
   if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
   co_return status;
 }

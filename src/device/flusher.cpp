@@ -91,6 +91,8 @@ Task Flusher::flush_once(Queue& queue, bool& more) {
     const std::size_t round = swapped ? 1 - index : index;
     const bool barrier = round != 0 || !canary(Canary::first_barrier_dropped);
     status = co_await carry_out(queue, plan.rounds[round], barrier);
+    // A barrier that failed meanwhile, for somebody else, may have left clean what this one was to write.
+    if (status.ok()) status = failure_.status();
   }
   if (!status.ok()) failure_.set(status);
   for (Target* owner : plan.owners) owner->flushed(plan, status);
