@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "crash/history.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "formats/native/codec.h"
+
+namespace oxbow::crash {
+namespace {
+
+using sim::Random;
+using sim::SimDisk;
+using sim::SimQueue;
+using sim::SimStore;
+using sim::StoreCall;
+
+constexpr std::uint64_t k_never_step = UINT64_MAX;
+constexpr std::uint64_t k_chunk_bytes = 64 * 1024;
+
+[[nodiscard]] std::string_view name_of(Oracle::Crash how) {
+  return how == Oracle::Crash::kill ? "kill" : "power loss";
+}
+
+}  // namespace
+
+History::History(HistoryOptions options) : options_(std::move(options)), random_(Random::mix(options_.seed)) {
+  trace_.record(options_.record);
+}
+
+void History::complain(std::string text) {
+  if (result_.violation) return;
+  trace_.remark("VIOLATION: " + text);
+  result_.violation = std::move(text);
+}
+
+void History::watch(SimQueue& queue, const std::string& what) {
+  queue.on_stuck = [this, what] {
+    if (options_.on_stuck) options_.on_stuck(fmt::format("life {}: {} waits for ever", life_, what));
+  };
+}
+
+HistoryResult History::run() {
+  shape_ = draw_shape(random_);
+  trace_.remark("shape: " + shape_.text());
+  make_base();
+  make_layer();
+  const std::uint64_t lives = random_.between(2, 5);
+  for (life_ = 0; life_ < lives && !result_.violation; ++life_) {
+    live();
+    const bool may_grow = closed_ && disks_.layers.size() < shape_.layers.size();
+    if (!result_.violation && may_grow && random_.chance(60)) make_layer();
+  }
+  result_.hash = trace_.hash();
+  result_.trace = trace_.lines();
+  return std::move(result_);
+}
+
+void History::make_base() {
+  if (shape_.base_bytes == 0) return;
+  disks_.base = std::make_shared<SimDisk>(pool_, shape_.base_bytes);
+  SimDisk& disk = *disks_.base;
+  const sim::OperationId operation = disk.begin();
+  std::vector<std::byte> bytes;
+  for (const Range& window : shape_.windows) {
+    for (std::uint64_t at = window.offset; at < std::min(window.end(), shape_.base_bytes);) {
+      const std::uint64_t end = std::min({(at | 4095) + 1, window.end(), shape_.base_bytes});
+      bytes.assign(end - at, std::byte{0});
+      // What is not durable is a write like others to the oracle, so that its loss is looked for too.
+      const bool filled = random_.chance(65);
+      if (filled && shape_.base_durable) {
+        fill_content(k_base_image, at, bytes);
+        for (std::uint64_t done = 0; done < bytes.size(); done += k_sector_bytes) {
+          oracle_.set_initial((at + done) / k_sector_bytes,
+                              sim::SectorView(bytes.data() + done, k_sector_bytes));
+        }
+      } else if (filled) {
+        const WriteId id = oracle_.begin_write({at, end - at}, ChangeKind::content, false);
+        fill_content(id, at, bytes);
+        oracle_.end_write(id, true);
+      }
+      if (filled) disk.put(operation, at, bytes);
+      at = end;
+    }
+  }
+  disk.complete(operation);
+  if (shape_.base_durable) disk.complete_barrier(disk.submit_barrier());
+}
+
+// Makes the next layer; now and then power fails on the way, and it is made again.
+void History::make_layer() {
+  const std::uint64_t crash_step = random_.chance(15) ? random_.below(25) : k_never_step;
+  auto disk = std::make_shared<SimDisk>(pool_, 0);
+  if (!try_make_layer(disk, crash_step)) {
+    if (result_.violation) return;
+    Disks found = disks_;
+    disk = std::make_shared<SimDisk>(*disk);
+    found.layers.push_back(disk);
+    sim::RandomLoss loss(random_, *disk);
+    disk->lose_power(loss);
+    verify_created(found);
+    disk = std::make_shared<SimDisk>(pool_, 0);
+    if (!try_make_layer(disk, k_never_step)) return;
+  }
+  disks_.layers.push_back(std::move(disk));
+  trace_.remark(fmt::format("layer {} is made", disks_.layers.size() - 1));
+}
+
+bool History::try_make_layer(const std::shared_ptr<SimDisk>& disk, std::uint64_t crash_step) {
+  Stack stack(random_, trace_, shape_);
+  watch(stack.queue(), "create");
+  bool crashed = false;
+  stack.queue().before_step = [&](std::uint64_t step) {
+    if (step < crash_step) return;
+    crashed = true;
+    stack.kill();
+  };
+  auto made = stack.format(disks_, disk, random_.next());
+  if (crashed) return false;
+  if (!made) complain("create failed: " + made.error().text());
+  return made.has_value();
+}
+
+void History::live() {
+  over_ = false;
+  closed_ = false;
+  crash_step_ = random_.chance(50) ? random_.below(random_.chance(20) ? 40 : 400) : k_never_step;
+  probe_steps_.clear();
+  for (std::uint64_t i = random_.below(4); i > 0; --i) probe_steps_.push_back(random_.below(400));
+  {
+    Stack stack(random_, trace_, shape_);
+    watch(stack.queue(), "opening or closing");
+    stack.queue().before_step = [&](std::uint64_t step) { before_step(stack, step); };
+    trace_.remark(fmt::format("life {}", life_));
+    auto opened = stack.open(disks_, true, shape_.pending_percent);
+    if (!opened && !over_) return complain("cannot open: " + opened.error().text());
+    if (opened) act(stack);
+    workload_ = nullptr;
+  }
+  if (result_.violation || !closed_) return;
+  Disks off = disks_.clone();
+  off.lose_power(random_);
+  verify(off, "a clean close and power loss", std::nullopt);
+  if (options_.damage && random_.chance(50)) verify_damaged();
+}
+
+void History::act(Stack& stack) {
+  Trouble trouble = Trouble::none;
+  if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 3));
+  const native::Superblock& superblock = stack.top().superblock();
+  Workload workload(random_, oracle_, shape_, stack, superblock.cluster_shift, trouble);
+  workload_ = &workload;
+  if (over_) workload.freeze();
+  set_trouble(stack.top_store(), trouble, superblock.data_offset);
+  workload.run(static_cast<unsigned>(random_.between(1, random_.chance(30) ? 60 : 20)));
+  if (!over_ && !workload.violation()) end_life(stack, workload);
+  if (workload.violation()) {
+    complain(fmt::format("life {}: {}", life_, *workload.violation()));
+    over_ = true;
+    workload.freeze();
+    stack.kill();
+  }
+  workload.drain();
+  if (workload.violation()) complain(fmt::format("life {}: {}", life_, *workload.violation()));
+}
+
+void History::set_trouble(SimStore& store, Trouble trouble, std::uint64_t data_offset) {
+  if (trouble == Trouble::none) return;
+  trace_.remark(fmt::format("trouble {}", static_cast<int>(trouble)));
+  const std::uint64_t from = store.calls() + random_.below(60);
+  if (trouble == Trouble::full_disk) {
+    store.fault = [&store, from](const SimStore::Call& call) {
+      store.set_full(call.number >= from);
+      return 0;
+    };
+    return;
+  }
+  store.fault = [this, trouble, from, data_offset](const SimStore::Call& call) {
+    if (call.number < from) return 0;
+    const bool data = call.kind == StoreCall::write && call.range.offset >= data_offset;
+    if (trouble == Trouble::data_writes && !data) return 0;
+    return random_.chance(trouble == Trouble::data_writes ? 25 : 8) ? random_.chance(50) ? EIO : ENOSPC : 0;
+  };
+}
+
+void History::end_life(Stack& stack, Workload& workload) {
+  if (random_.chance(30)) workload.read_all();
+  if (over_ || workload.violation()) return;
+  const std::uint64_t drawn = random_.below(100);
+  if (drawn < 40) return crash(stack, Oracle::Crash::power_loss);
+  if (drawn < 55) return crash(stack, Oracle::Crash::kill);
+  workload.drain();
+  if (!over_ && !workload.violation()) close(stack, workload);
+}
+
+void History::close(Stack& stack, Workload& workload) {
+  const Moment since = oracle_.begin_flush();
+  const IoStatus status = stack.device().close(stack.queue());
+  if (over_) return;
+  if (status.ok()) {
+    if (workload.failed()) return complain("a device that had failed was closed without an error");
+    oracle_.end_flush(since);
+    closed_ = true;
+    trace_.remark("closed");
+    return;
+  }
+  if (workload.trouble() != Trouble::anything && !workload.may_have_failed()) {
+    complain(fmt::format("close failed with error {}", status.error_number()));
+  }
+  crash(stack, Oracle::Crash::power_loss);
+}
+
+void History::before_step(Stack& stack, std::uint64_t step) {
+  if (over_) return;
+  if (step >= crash_step_)
+    return crash(stack, random_.chance(75) ? Oracle::Crash::power_loss : Oracle::Crash::kill);
+  if (std::erase(probe_steps_, step) == 0) return;
+  Disks copy = disks_.clone();
+  const bool lose = options_.power_loss && random_.chance(80);
+  if (lose) copy.lose_power(random_);
+  verify(copy, fmt::format("a {} tried at step {} of life {}", lose ? "power loss" : "kill", step, life_),
+         std::nullopt);
+}
+
+void History::crash(Stack& stack, Oracle::Crash how) {
+  // A kill after a failed barrier is settled by dropping the file's cache, which is a power loss of its own.
+  const bool killable = disks_.layers.empty() || !disks_.layers.back()->barrier_failed();
+  if (!options_.kill || !killable) how = Oracle::Crash::power_loss;
+  if (!options_.power_loss) how = Oracle::Crash::kill;
+  over_ = true;
+  if (workload_ != nullptr) workload_->freeze();
+  stack.kill();
+  trace_.remark(fmt::format("{} at step {}", name_of(how), stack.queue().steps()));
+  if (how == Oracle::Crash::power_loss) {
+    disks_ = disks_.clone();
+    disks_.lose_power(random_);
+  } else {
+    for (const auto& layer : disks_.layers) layer->forget_submitter();
+  }
+  oracle_.crashed(how);
+  verify(disks_, fmt::format("{} at step {} of life {}", name_of(how), stack.queue().steps(), life_), how);
+}
+
+std::vector<Range> History::known_ranges() const {
+  std::vector<Range> ranges;
+  for (const std::uint64_t number : oracle_.known_sectors()) {
+    const std::uint64_t at = number * k_sector_bytes;
+    if (!ranges.empty() && ranges.back().end() == at && ranges.back().length < k_chunk_bytes) {
+      ranges.back().length += k_sector_bytes;
+    } else {
+      ranges.push_back({at, k_sector_bytes});
+    }
+  }
+  return ranges;
+}
+
+void History::verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle) {
+  ++result_.states;
+  Random random(random_.next());
+  sim::Trace trace;
+  Stack stack(random, trace, shape_);
+  watch(stack.queue(), "reading after " + when);
+  auto opened = stack.open(disks, false, random.chance(25) ? shape_.pending_percent : 0);
+  if (!opened) return complain(fmt::format("after {}: cannot open: {}", when, opened.error().text()));
+  read_known(stack, when, settle);
+  trace_.note("verified", "", result_.states, trace.hash());
+}
+
+void History::read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle) {
+  std::vector<std::byte> bytes;
+  for (const Range& range : known_ranges()) {
+    bytes.assign(range.length, std::byte{0x5A});
+    const IoStatus status =
+        run_blocking(stack.queue(), [&](Io& io) { return stack.device().read(io, range.offset, bytes); });
+    if (!status.ok()) {
+      return complain(fmt::format("after {}: reading {:#x}+{:#x} fails with error {}", when, range.offset,
+                                  range.length, status.error_number()));
+    }
+    if (auto wrong = oracle_.check_after_crash(range.offset, bytes)) {
+      return complain(fmt::format("after {}: {}", when, *wrong));
+    }
+    if (settle) oracle_.found(*settle, range.offset, bytes);
+  }
+}
+
+// A layer whose creation was cut off is refused, or it is whole.
+void History::verify_created(const Disks& disks) {
+  Random random(random_.next());
+  sim::Trace trace;
+  Stack stack(random, trace, shape_);
+  watch(stack.queue(), "opening a half-made layer");
+  ++result_.states;
+  if (stack.open(disks, false, 0)) read_known(stack, "a power loss during create", std::nullopt);
+}
+
+}  // namespace oxbow::crash

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "crash/oracle.h"
+#include "crash/shape.h"
+#include "crash/stack.h"
+#include "crash/workload.h"
+
+namespace oxbow::crash {
+
+// What happens to the disks of a history. Thread safety: a value.
+struct HistoryOptions {
+  std::uint64_t seed = 1;
+  bool power_loss = true;  // else only kills and clean ends
+  bool kill = true;
+  bool trouble = true;  // failing disks
+  bool damage = true;   // bit rot and misdirected writes
+  bool record = false;  // keep the trace as text
+  // Told when the simulation can't go on because everybody waits; must not return.
+  std::function<void(const std::string&)> on_stuck;
+};
+
+struct HistoryResult {
+  std::uint64_t states = 0;  // crashes after which everything was read and compared
+  std::uint64_t hash = 0;    // of all that happened
+  std::optional<std::string> violation;
+  std::vector<std::string> trace;
+};
+
+// One history of a chain of layers: it is made, used, crashed, opened again, used again, … and after each crash everything that a
+// user could read is compared with what the durability contract allows. On the way further crashes are tried on
+// copies. The seed determines all of it. Thread safety: none.
+class History {
+ public:
+  explicit History(HistoryOptions options);
+  [[nodiscard]] HistoryResult run();
+
+ private:
+  enum class Damage : std::uint8_t { superblock, record, page, misdirected_page };
+
+  void make_base();
+  void make_layer();
+  bool try_make_layer(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t crash_step);
+  void live();
+  void act(Stack& stack);
+  void end_life(Stack& stack, Workload& workload);
+  void close(Stack& stack, Workload& workload);
+  void set_trouble(sim::SimStore& store, Trouble trouble, std::uint64_t data_offset);
+  void before_step(Stack& stack, std::uint64_t step);
+  void crash(Stack& stack, Oracle::Crash how);
+
+  // Opens `disks` in a world of its own, reads everything that is known, and complains about what may not be.
+  // Tells the oracle what was found when `settle` says so.
+  void verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle);
+  void read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle);
+  void verify_created(const Disks& disks);
+  void verify_damaged();
+  [[nodiscard]] std::string inflict(sim::SimDisk& disk, const native::Superblock& superblock, Range& suspect);
+  void read_damaged(Stack& stack, const std::string& what, Range suspect);
+  [[nodiscard]] std::vector<Range> known_ranges() const;
+  void complain(std::string text);
+  void watch(sim::SimQueue& queue, const std::string& what);
+
+  HistoryOptions options_;
+  sim::Random random_;
+  sim::Trace trace_;
+  sim::SectorPool pool_;
+  Shape shape_;
+  Oracle oracle_;
+  Disks disks_;
+  HistoryResult result_;
+
+  // Of the current life.
+  unsigned life_ = 0;
+  Workload* workload_ = nullptr;
+  bool over_ = false;  // the crash has happened
+  bool closed_ = false;
+  std::uint64_t crash_step_ = 0;
+  std::vector<std::uint64_t> probe_steps_;
+};
+
+}  // namespace oxbow::crash

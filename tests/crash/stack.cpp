@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "crash/stack.h"
+
+#include <fmt/format.h>
+
+#include "crash/sim_target.h"
+#include "targets/cow/layer_file.h"
+
+namespace oxbow::crash {
+
+using sim::SimDisk;
+using sim::SimStore;
+
+Disks Disks::clone() const {
+  Disks copy;
+  if (base != nullptr) copy.base = std::make_shared<SimDisk>(*base);
+  for (const auto& layer : layers) copy.layers.push_back(std::make_shared<SimDisk>(*layer));
+  return copy;
+}
+
+void Disks::lose_power(sim::Chooser& chooser) {
+  const auto lose = [&](SimDisk& disk) {
+    sim::RandomLoss loss(chooser, disk);
+    disk.lose_power(loss);
+  };
+  if (base != nullptr) lose(*base);
+  for (const auto& layer : layers) lose(*layer);
+}
+
+Stack::~Stack() {
+  device_.reset();
+  top_.reset();
+}
+
+std::shared_ptr<SimStore> Stack::add_store(const std::shared_ptr<SimDisk>& disk, std::string name,
+                                           bool writable, bool punches, unsigned pending_percent) {
+  auto store = std::make_shared<SimStore>(queue_, disk,
+                                          SimStore::Options{.name = std::move(name),
+                                                            .writable = writable,
+                                                            .pending_percent = pending_percent,
+                                                            .punches = punches});
+  stores_.push_back(store);
+  return store;
+}
+
+Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_percent) {
+  std::shared_ptr<Target> below;
+  if (disks.base != nullptr) {
+    below = std::make_shared<SimTarget>(add_store(disks.base, "base", false, true, pending_percent), false);
+  }
+  for (std::size_t i = 0; i < disks.layers.size(); ++i) {
+    const bool is_top = i + 1 == disks.layers.size();
+    const bool to_write = is_top && writable;
+    auto store = add_store(disks.layers[i], fmt::format("layer{}", i), to_write, shape_.layers[i].punches,
+                           pending_percent);
+    auto opened = CowTarget::open(queue_, std::move(store), std::move(below), {.writable = to_write});
+    if (!opened) return std::unexpected(opened.error());
+    top_ = std::move(*opened);
+    below = top_;
+  }
+  device_ = std::make_unique<Device>(top_, Device::Options{.name = "sim", .read_only = !writable}, queue_);
+  return {};
+}
+
+Result<void> Stack::format(const Disks& disks, const std::shared_ptr<SimDisk>& disk, std::uint64_t salt) {
+  const std::size_t number = disks.layers.size();
+  const LayerShape& shape = shape_.layers[number];
+  LayerDescription description;
+  description.size_bytes = shape.size_bytes;
+  description.cluster_shift = shape.cluster_shift;
+  description.max_size_bytes = shape.size_bytes;
+  description.salt = salt;
+  description.uuid[0] = static_cast<std::uint8_t>(number + 1);
+  if (number > 0) {
+    description.base.kind = native::BaseKind::layer;
+    description.base.size = shape_.layers[number - 1].size_bytes;
+  } else if (disks.base != nullptr) {
+    description.base.kind = native::BaseKind::raw;
+    description.base.size = shape_.base_bytes;
+  }
+  if (description.base.kind != native::BaseKind::none) description.base_path = "below";
+  auto store = add_store(disk, fmt::format("new{}", number), true, shape.punches, shape_.pending_percent);
+  return format_layer(queue_, *store, description);
+}
+
+void Stack::kill() noexcept {
+  for (const auto& store : stores_) store->kill();
+}
+
+}  // namespace oxbow::crash

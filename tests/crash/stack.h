@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "crash/shape.h"
+#include "device/device.h"
+#include "os/canary.h"
+#include "oxbow/error.h"
+#include "sim/sim_store.h"
+#include "targets/cow/cow_target.h"
+
+namespace oxbow::crash {
+
+// The files of a chain: a base, if any, and the layers that were made so far, lowest first. Copying it names
+// the same disks again; clone() copies the disks. Thread safety: none.
+struct Disks {
+  std::shared_ptr<sim::SimDisk> base;
+  std::vector<std::shared_ptr<sim::SimDisk>> layers;
+
+  [[nodiscard]] Disks clone() const;
+  // Power fails on all of them.
+  void lose_power(sim::Chooser& chooser);
+};
+
+// One process's view of the files: queue, stores, targets, device; everything that a kill ends.
+// Thread safety: none.
+class Stack {
+ public:
+  // All three are borrowed.
+  Stack(sim::Chooser& chooser, sim::Trace& trace, const Shape& shape)
+      : shape_(shape), queue_(chooser, trace) {}
+  ~Stack();
+  Stack(const Stack&) = delete;
+  Stack& operator=(const Stack&) = delete;
+  Stack(Stack&&) = delete;
+  Stack& operator=(Stack&&) = delete;
+
+  // Opens the chain as production does, the top layer for writing when asked.
+  [[nodiscard]] Result<void> open(const Disks& disks, bool writable, unsigned pending_percent);
+  // Makes an empty disk the next layer over `disks`.
+  [[nodiscard]] Result<void> format(const Disks& disks, const std::shared_ptr<sim::SimDisk>& disk,
+                                    std::uint64_t salt);
+
+  // From now on nothing has an effect: everything that is in flight or will be asked for fails.
+  void kill() noexcept;
+
+  [[nodiscard]] sim::SimQueue& queue() noexcept { return queue_; }
+  [[nodiscard]] Device& device() noexcept { return *device_; }
+  [[nodiscard]] CowTarget& top() noexcept { return *top_; }
+  [[nodiscard]] sim::SimStore& top_store() noexcept { return *stores_.back(); }
+
+ private:
+  [[nodiscard]] std::shared_ptr<sim::SimStore> add_store(const std::shared_ptr<sim::SimDisk>& disk,
+                                                         std::string name, bool writable, bool punches,
+                                                         unsigned pending_percent);
+
+  const Shape& shape_;
+  sim::SimQueue queue_;
+  std::vector<std::shared_ptr<sim::SimStore>> stores_;
+  std::shared_ptr<CowTarget> top_;
+  std::unique_ptr<Device> device_;
+};
+
+}  // namespace oxbow::crash
