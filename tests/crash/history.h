@@ -34,9 +34,9 @@ struct HistoryResult {
   std::vector<std::string> trace;
 };
 
-// One history of a chain of layers: it is made, used, crashed, opened again, used again, … and after each crash everything that a
-// user could read is compared with what the durability contract allows. On the way further crashes are tried on
-// copies. The seed determines all of it. Thread safety: none.
+// One history of a chain of layers: it is made, used, crashed, opened again, used again, … and after each crash
+// everything that a user could read is compared with what the durability contract allows. On the way further
+// crashes are tried on copies. The seed determines all of it. Thread safety: none.
 class History {
  public:
   explicit History(HistoryOptions options);

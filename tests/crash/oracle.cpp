@@ -209,8 +209,8 @@ std::optional<std::string> Oracle::check_sector(std::uint64_t number, sim::Secto
   return {};
 }
 
-// Whether a sector that shows `shown` in one part lacks, in some part, what was there before `shown` (or is the very same
-// write). Where several values look alike, the most harmless one is assumed.
+// Whether a sector that shows `shown` in one part lacks, in some part, what was there before `shown` (or is the very
+// same write). Where several values look alike, the most harmless one is assumed.
 bool Oracle::lacks_older(const Sector& sector, const Candidate& shown,
                          std::span<const std::vector<Candidate>> found,
                          std::span<const unsigned> borders) const {

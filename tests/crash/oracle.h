@@ -37,9 +37,9 @@ struct Tale {
 };
 [[nodiscard]] Tale tell_tale(std::uint64_t word) noexcept;
 
-// Knows what a device may read as, sector by sector and byte by byte, from the durability contract alone: now, and after a power loss
-// or a kill. A value may show if no write that has to be there came after it had ended. Requests that overlap
-// in time may come in either order. Thread safety: none.
+// Knows what a device may read as, sector by sector and byte by byte, from the durability contract alone: now, and
+// after a power loss or a kill. A value may show if no write that has to be there came after it had ended.
+// Requests that overlap in time may come in either order. Thread safety: none.
 class Oracle {
  public:
   Oracle() = default;
