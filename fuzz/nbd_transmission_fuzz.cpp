@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <memory>
 
@@ -38,7 +37,7 @@ class PiecesWire final : public nbd::Wire {
   std::ptrdiff_t receive(std::span<std::byte> into, Mode mode) noexcept override {
     if (mode == Mode::do_not_wait && ++turn_ % 3 == 0) return -EAGAIN;
     const std::size_t count = std::min({into.size(), piece_, sent_.size() - at_});
-    std::memcpy(into.data(), sent_.data() + at_, count);
+    std::ranges::copy(std::span(sent_).subspan(at_, count), into.begin());
     at_ += count;
     return static_cast<std::ptrdiff_t>(count);
   }
