@@ -116,7 +116,7 @@ template <typename T>
 void put(std::vector<std::byte>& out, T value) {
   for (std::size_t shift = sizeof(T) * 8; shift > 0;) {
     shift -= 8;
-    out.push_back(static_cast<std::byte>((value >> shift) & 0xffU));
+    out.push_back(static_cast<std::byte>((std::uint64_t{value} >> shift) & 0xffU));
   }
 }
 void put(std::vector<std::byte>& out, std::string_view text);
