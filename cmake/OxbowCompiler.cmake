@@ -32,7 +32,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # -Wnull-dereference and -Wrestrict report false positives in g++ 12 at -O2 (coroutine frames, std::string
   # concatenation), so they stay off, as does -Wmismatched-new-delete (a promise's templated operator new); clang's -Wnull-dereference looks at the source only and is exact.
   target_compile_options(oxbow_options INTERFACE
-    -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wsuggest-override -Wno-restrict
+    -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wsuggest-override
+    -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread
     -Wno-mismatched-new-delete -fpch-preprocess)
   if(OXBOW_SANITIZE)
     # Instrumentation hides initialisations from the optimiser.
