@@ -10,7 +10,7 @@ namespace {
 template <typename T>
 void store(std::span<std::byte> out, std::size_t& at, T value) noexcept {
   for (std::size_t i = 0; i < sizeof(T); ++i) {
-    out[at + i] = static_cast<std::byte>((value >> (8 * (sizeof(T) - 1 - i))) & 0xffU);
+    out[at + i] = static_cast<std::byte>((std::uint64_t{value} >> (8 * (sizeof(T) - 1 - i))) & 0xffU);
   }
   at += sizeof(T);
 }
