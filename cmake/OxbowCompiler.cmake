@@ -29,8 +29,9 @@ if(OXBOW_WERROR)
 endif()
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # -Wnull-dereference and -Wrestrict report false positives in g++ 12 at -O2 (coroutine frames, std::string
-  # concatenation), so they stay off, as does -Wmismatched-new-delete (a promise's templated operator new); clang's -Wnull-dereference looks at the source only and is exact.
+  # What g++ 12 gets wrong at -O2 is off: -Wnull-dereference in coroutine frames, -Wmismatched-new-delete for a
+  # promise's templated operator new, the warnings about memory ranges where strings are concatenated. The sanitizer
+  # builds look for these faults, and clang's -Wnull-dereference, which goes by the source only and is exact.
   target_compile_options(oxbow_options INTERFACE
     -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wsuggest-override
     -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread
