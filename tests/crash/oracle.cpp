@@ -110,10 +110,23 @@ std::optional<std::string> Oracle::end_read(Moment submitted, std::uint64_t at,
     std::memcpy(sector.data() + low, bytes.data(), length);
     auto wrong = check_sector(at / k_sector_bytes, sector, firm, low, low + static_cast<unsigned>(length));
     if (wrong) return "a read returned: " + *wrong;
+    if (length == k_sector_bytes) note_seen(at / k_sector_bytes, sector, firm);
     at += length;
     bytes = bytes.subspan(length);
   }
   return {};
+}
+
+// A request in flight whose value was read has taken effect there: what is submitted from now on comes after it.
+void Oracle::note_seen(std::uint64_t number, sim::SectorView bytes, const Firm& firm) {
+  const auto place = sectors_.find(number);
+  if (place == sectors_.end()) return;
+  for (Entry& each : place->second.entries) {
+    if (writes_[each.id].ended != k_never || each.seen != k_never) continue;
+    if (each.from != 0 || each.to != k_sector_bytes) continue;
+    const auto meant = matches(number, place->second, 0, k_sector_bytes, bytes, firm);
+    if (meant.size() == 1 && meant[0].entry == &each) each.seen = now_;
+  }
 }
 
 std::optional<std::string> Oracle::check_after_crash(std::uint64_t at,
@@ -172,8 +185,9 @@ std::vector<Oracle::Candidate> Oracle::matches(std::uint64_t number, const Secto
   for (const Entry& each : sector.entries) {
     if (each.from > from || each.to < to) continue;
     const Write& write = writes_[each.id];
-    if (is_replaced(sector, write.ended, from, to, firm)) continue;
-    if (shows(number, sector, &each, from, to, bytes)) found.push_back({&each, write.submitted, write.ended});
+    if (is_replaced(sector, settled(each), from, to, firm)) continue;
+    if (shows(number, sector, &each, from, to, bytes))
+      found.push_back({&each, write.submitted, settled(each)});
   }
   return found;
 }
@@ -271,7 +285,7 @@ std::string Oracle::complaint(std::uint64_t number, const Sector* sector, unsign
   }
   for (const Entry& each : sector->entries) {
     if (each.from >= to || each.to <= from) continue;
-    const bool replaced = is_replaced(*sector, writes_[each.id].ended, from, to, firm);
+    const bool replaced = is_replaced(*sector, settled(each), from, to, firm);
     text += (replaced ? " not " : " ") + describe(each.id);
   }
   return text;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -38,8 +39,8 @@ struct Tale {
 [[nodiscard]] Tale tell_tale(std::uint64_t word) noexcept;
 
 // Knows what a device may read as, sector by sector and byte by byte, from the durability contract alone: now, and
-// after a power loss or a kill. A value may show if no write that has to be there came after it had ended.
-// Requests that overlap in time may come in either order. Thread safety: none.
+// after a power loss or a kill. A value may show if no write that has to be there came after it had ended, or after
+// a read had returned it. Else requests that overlap in time may come in either order. Thread safety: none.
 class Oracle {
  public:
   Oracle() = default;
@@ -87,6 +88,7 @@ class Oracle {
     std::uint16_t from;
     std::uint16_t to;
     sim::ContentId content;  // of ChangeKind::observed
+    Moment seen = k_never;   // when a read had returned it and nothing else could have been meant
   };
   struct Sector {
     sim::ContentId base = sim::ContentId::zeros;
@@ -106,6 +108,11 @@ class Oracle {
     Moment before;
   };
 
+  // When the entry had taken effect at the latest: a request that ended, or was seen, doesn't change its mind.
+  [[nodiscard]] Moment settled(const Entry& entry) const noexcept {
+    return std::min(writes_[entry.id].ended, entry.seen);
+  }
+  void note_seen(std::uint64_t number, sim::SectorView bytes, const Firm& firm);
   [[nodiscard]] bool is_firm(const Write& write, const Firm& firm) const noexcept;
   [[nodiscard]] bool is_replaced(const Sector& sector, Moment ended, unsigned from, unsigned to,
                                  const Firm& firm) const noexcept;

@@ -36,7 +36,7 @@ void draw_large(Chooser& chooser, Shape& shape) {
 }
 
 void draw_small(Chooser& chooser, Shape& shape) {
-  const std::uint64_t clusters = chooser.between(2, chooser.chance(70) ? 12 : 64);
+  const std::uint64_t clusters = chooser.between(1, chooser.chance(25) ? 3 : chooser.chance(70) ? 12 : 64);
   std::uint64_t size = clusters * k_cluster;
   if (chooser.chance(50)) size -= chooser.between(1, 7) * k_sector_bytes;
   const std::uint32_t shift = chooser.chance(75) ? 12 : chooser.chance(80) ? 13 : 16;

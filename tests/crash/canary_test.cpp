@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each rule of the durability contract, broken on purpose, is noticed by the crash test.
+#include "os/canary.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "crash/history.h"
+#include "support/effort.h"
+
+namespace oxbow::crash {
+namespace {
+
+constexpr std::uint64_t k_most_states = 40'000;
+constexpr std::uint64_t k_sound_states = 2'000;
+
+struct Outcome {
+  std::uint64_t states = 0;
+  std::optional<std::string> violation;
+};
+
+// Runs histories until one finds something, or enough states were checked.
+Outcome look(Canary canary, std::uint64_t seed, std::uint64_t most_states) {
+  set_canary(canary);
+  Outcome outcome;
+  while (outcome.states < most_states && !outcome.violation) {
+    HistoryOptions options;
+    options.seed = seed++;
+    options.on_stuck = [](const std::string& what) {
+      std::fprintf(stderr, "%s\n", what.c_str());
+      std::_Exit(1);
+    };
+    HistoryResult result = History(std::move(options)).run();
+    outcome.states += result.states;
+    outcome.violation = std::move(result.violation);
+  }
+  set_canary(Canary::none);
+  return outcome;
+}
+
+class Canaries : public testing::TestWithParam<CanaryName> {};
+
+TEST_P(Canaries, AreCaught) {
+  const Outcome outcome = look(GetParam().canary, test::seed(), k_most_states);
+  ASSERT_TRUE(outcome.violation) << "survived " << outcome.states << " states";
+  std::printf("caught after %llu states: %s\n", static_cast<unsigned long long>(outcome.states),
+              outcome.violation->c_str());
+}
+
+INSTANTIATE_TEST_SUITE_P(, Canaries, testing::ValuesIn(k_canary_names), [](const auto& instance) {
+  std::string name(instance.param.name);
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
+
+TEST(NoCanary, NothingIsCaught) {
+  const Outcome outcome =
+      look(Canary::none, test::seed(), test::repetitions(k_sound_states, 10 * k_sound_states));
+  EXPECT_FALSE(outcome.violation) << *outcome.violation;
+}
+
+TEST(History, ASeedRepeatsItBitForBit) {
+  const std::uint64_t first = test::seed();
+  for (std::uint64_t seed = first; seed < first + 20; ++seed) {
+    HistoryOptions options;
+    options.seed = seed;
+    const HistoryResult once = History(options).run();
+    options.record = true;
+    const HistoryResult again = History(options).run();
+    EXPECT_EQ(once.hash, again.hash) << "seed " << seed;
+    EXPECT_EQ(once.states, again.states);
+  }
+}
+
+}  // namespace
+}  // namespace oxbow::crash
