@@ -6,9 +6,12 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstddef>
 
 namespace oxbow {
 namespace {
+
+using std::size_t;  // which linux/fs.h uses and does not declare
 
 std::expected<FileIdentity, int> from_stat(const struct stat& info) noexcept {
   if (S_ISDIR(info.st_mode)) return std::unexpected(EISDIR);

@@ -8,6 +8,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "os/fd.h"
 #include "stores/file/file_store.h"
 #include "stores/open_stores.h"
