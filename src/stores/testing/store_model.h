@@ -40,7 +40,7 @@ struct ModelOptions {
   std::uint64_t seed = 1;      // unless OXBOW_TEST_SEED says another
   std::uint64_t steps = 1000;  // ten times as many in the long run
   std::uint64_t longest_bytes = 200'000;
-  std::uint64_t grain_bytes = 1;  // offsets and lengths are multiples of it
+  bool without_ring = false;  // as on a kernel that gives no io_uring
 };
 
 // Does random operations on a store and the same on an array of bytes, starting from what the store holds,

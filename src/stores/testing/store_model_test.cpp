@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -39,7 +40,10 @@ class Model {
         bytes_(store.size()),
         memory_(options.longest_bytes + 2 * 4096 + k_shift) {}
 
-  void start() { ASSERT_TRUE(user_.read(0, bytes_).ok()); }
+  void start() {
+    if (options_.without_ring) refuse_ring();
+    ASSERT_TRUE(user_.read(0, bytes_).ok());
+  }
 
   void step() {
     switch (dice(12)) {
@@ -77,6 +81,16 @@ class Model {
  private:
   static constexpr std::size_t k_shift = 64;
 
+  // Makes the queue ask for its ring while the process may open no descriptors.
+  void refuse_ring() {
+    rlimit usual{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &usual), 0);
+    const rlimit none{0, usual.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    EXPECT_EQ(queue_.ring(), nullptr);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &usual), 0);
+  }
+
   std::uint64_t dice(std::uint64_t sides) {
     return std::uniform_int_distribution<std::uint64_t>(0, sides - 1)(random_);
   }
@@ -86,11 +100,11 @@ class Model {
     const std::uint64_t size = bytes_.size();
     std::uint64_t length = 1 + dice(dice(4) == 0 ? options_.longest_bytes : 6000);
     if (dice(3) == 0) length = (length + 4095) / 4096 * 4096;
-    length = std::min(std::max(length / options_.grain_bytes, std::uint64_t{1}) * options_.grain_bytes, size);
+    length = std::min(length, size);
     std::uint64_t at = dice(size - length + 1);
     if (dice(3) == 0) at = at / 4096 * 4096;
     if (dice(16) == 0) at = size - length;
-    return {at / options_.grain_bytes * options_.grain_bytes, length};
+    return {at, length};
   }
 
   // Memory for `length` bytes, aligned to 4096 or deliberately not.
