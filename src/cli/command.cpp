@@ -40,6 +40,13 @@ CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind) {
       ->type_name("FORMAT");
 }
 
+void add_accept_base_flag(CLI::App& app, bool& accept) {
+  app.add_flag(
+      "--accept-base", accept,
+      "Take a base whose modification time is not the recorded one, when its size and samples of its content "
+      "are.");
+}
+
 void refuse_usage(const std::string& option, const std::string& why) {
   throw CLI::ValidationError(option, why);
 }

@@ -35,6 +35,9 @@ CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::functi
 // Adds --base-format.
 CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind);
 
+// Adds --accept-base.
+void add_accept_base_flag(CLI::App& app, bool& accept);
+
 // Ends the parsing with a message about wrong usage. `option` is what is wrong.
 [[noreturn]] void refuse_usage(const std::string& option, const std::string& why);
 
@@ -45,7 +48,10 @@ ExitStatus fail(const Error& error);
 [[nodiscard]] Result<void> print(const std::string& text);
 
 // The subcommands.
+void add_check(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);
+void add_info(CLI::App& app, Chosen& chosen);
+void add_map(CLI::App& app, Chosen& chosen);
 void add_serve(CLI::App& app, Chosen& chosen);
 
 }  // namespace oxbow

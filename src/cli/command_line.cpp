@@ -41,6 +41,9 @@ ExitStatus parse_and_run(int argc, char** argv) {
   app.set_version_flag("--version", "oxbow " OXBOW_VERSION, "Print the version and exit.");
   add_create(app, chosen);
   add_serve(app, chosen);
+  add_info(app, chosen);
+  add_map(app, chosen);
+  add_check(app, chosen);
   if (const std::string why = wrong_command(app, argc, argv); !why.empty()) return wrong_usage(app, why);
   try {
     app.parse(argc, argv);

@@ -66,10 +66,7 @@ void add_layer_arguments(CLI::App& command, DeviceArguments& arguments) {
                   "With --base: the layer, which is created when it is not there yet.")
       ->type_name("LAYER");
   add_base_format_option(command, arguments.base_kind)->needs("--base");
-  command.add_flag(
-      "--accept-base", arguments.accept_base,
-      "Take a base whose modification time is not the recorded one, when its size and samples of its "
-      "content are.");
+  add_accept_base_flag(command, arguments.accept_base);
   command.get_option("--base")->needs("--overlay");
   command.get_option("--overlay")->needs("--base");
 }

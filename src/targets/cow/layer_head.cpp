@@ -51,6 +51,16 @@ Result<void> read_records(Queue& queue, Store& layer, LayerHead& head) {
 
 }  // namespace
 
+Result<bool> has_layer_magic(Queue& queue, Store& store) {
+  std::array<char, native::k_magic.size()> magic{};
+  if (store.size() < sizeof(magic)) return false;
+  const IoStatus read = read_struct(queue, store, 0, magic);
+  if (!read.ok()) {
+    return std::unexpected(Error::from_errno("cannot read file", store.describe(), read.error_number()));
+  }
+  return magic == native::k_magic;
+}
+
 Result<LayerHead> read_layer_head(Queue& queue, Store& layer) {
   if (layer.size() < k_copy_offset[1] + native::k_superblock_bytes) {
     return std::unexpected(

@@ -22,6 +22,9 @@ struct LayerHead {
   std::array<std::string, 2> copy_faults;  // why a superblock copy isn't valid; empty when it is
 };
 
+// Whether the file begins as every layer does, sound or not: such a file is never meant as a raw image.
+[[nodiscard]] Result<bool> has_layer_magic(Queue& queue, Store& store);
+
 // Reads and checks superblocks and flush records. Errors say what is wrong with the file.
 [[nodiscard]] Result<LayerHead> read_layer_head(Queue& queue, Store& layer);
 

@@ -28,18 +28,6 @@ Error cannot_open(const std::string& path, std::string why) {
   return {"cannot open layer", path, std::move(why)};
 }
 
-Result<bool> has_magic(Queue& queue, Store& store) {
-  std::array<char, native::k_magic.size()> magic{};
-  if (store.size() < magic.size()) return false;
-  const IoStatus read = run_blocking(queue, [&](Io& io) {
-    return store.read(io, 0, std::as_writable_bytes(std::span(magic)), ReadMode::may_wait);
-  });
-  if (!read.ok()) {
-    return std::unexpected(Error::from_errno("cannot read base", store.describe(), read.error_number()));
-  }
-  return magic == native::k_magic;
-}
-
 Result<std::shared_ptr<FileStore>> open_raw(OpenContext& context, const std::string& path) {
   return context.stores.open_file(path,
                                   {.writable = false, .direct = context.direct, .lock = LockMode::shared});
@@ -185,7 +173,7 @@ Result<DescribedBase> describe_base(OpenContext& context, const std::string& pat
   if (kind == BaseKind::layer) return describe_layer_base(context, path);
   auto store = open_raw(context, path);
   if (!store) return std::unexpected(store.error());
-  const auto layer = has_magic(context.queue, **store);
+  const auto layer = has_layer_magic(context.queue, **store);
   if (!layer) return std::unexpected(layer.error());
   if (*layer) {
     return std::unexpected(Error("cannot use base", path,

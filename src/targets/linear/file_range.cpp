@@ -8,6 +8,7 @@
 #include "stores/file/file_store.h"
 #include "stores/open_stores.h"
 #include "targets/argument.h"
+#include "targets/cow/layer_head.h"
 
 namespace oxbow {
 namespace {
@@ -52,6 +53,14 @@ Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string
         refuse(type, path,
                fmt::format("File too small: {} bytes are needed from offset {} on, it has {}", range.length,
                            range.offset, size - range.offset)));
+  }
+  const auto layer = has_layer_magic(context.queue, **store);
+  if (!layer) return std::unexpected(layer.error());
+  if (*layer) {
+    return std::unexpected(
+        refuse(type, path,
+               "it is an oxbow layer, not a raw image: name it as LAYER, or in a table with the "
+               "target cow"));
   }
   return *store;
 }

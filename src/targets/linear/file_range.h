@@ -24,8 +24,8 @@ struct FileRangeArguments {
                                                           std::span<const std::string> args,
                                                           std::uint64_t unit_bytes);
 
-// Opens the file, read-only or read-write as the context says, and checks that `range` lies within it. A writable file
-// is held exclusively, another one shared.
+// Opens the file, read-only or read-write as the context says, and checks that `range` lies within it and that it is
+// not a layer, whose bytes nobody means. A writable file is held exclusively, another one shared.
 [[nodiscard]] Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string_view type,
                                                              const std::string& path, Range range);
 

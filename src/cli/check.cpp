@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "jobs/check_layer.h"
+#include "stores/file/file_store.h"
+#include "targets/cow/holder.h"
+
+namespace oxbow {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct CheckArguments {
+  std::string file;
+  bool json = false;
+};
+
+// Held shared, so that nobody writes meanwhile.
+Result<CheckReport> check_file(const std::string& path) {
+  Queue queue;
+  const auto store = FileStore::open(path, {.lock = LockMode::shared});
+  if (store) return check_layer(queue, **store);
+  if (store.error().why() == k_in_use_reason) return std::unexpected(in_use_error(queue, path));
+  return std::unexpected(store.error());
+}
+
+std::string to_json(const CheckReport& report, const std::string& path) {
+  Json findings = Json::array();
+  for (const Finding& finding : report.findings) {
+    findings.push_back({{"damage", finding.damage},
+                        {"where", finding.where},
+                        {"why", finding.why},
+                        {"start", finding.range.offset},
+                        {"length", finding.range.length}});
+  }
+  const Json all{{"file", path},
+                 {"damaged", report.damaged()},
+                 {"state_pages", report.pages_checked},
+                 {"data_clusters", report.data_clusters},
+                 {"zero_clusters", report.zero_clusters},
+                 {"findings", std::move(findings)}};
+  return all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string to_text(const CheckReport& report) {
+  std::string out;
+  for (const Finding& finding : report.findings) {
+    out += fmt::format("{}: {}: {}", finding.damage ? "damage" : "note", finding.where, finding.why);
+    if (!finding.range.empty()) {
+      out += fmt::format("; bytes {} to {} of the device cannot be read", finding.range.offset,
+                         finding.range.end() - 1);
+    }
+    out += '\n';
+  }
+  return out + fmt::format(
+                   "checked: 2 superblocks, 2 flush records, {} state pages; {} data clusters, {} zero "
+                   "clusters\n",
+                   report.pages_checked, report.data_clusters, report.zero_clusters);
+}
+
+ExitStatus check(const CheckArguments& arguments) {
+  const auto report = check_file(arguments.file);
+  if (!report) return fail(report.error());
+  const auto printed = print(arguments.json ? to_json(*report, arguments.file) : to_text(*report));
+  if (!printed) return fail(printed.error());
+  if (!report->damaged()) return ExitStatus::done;
+  const auto count = std::ranges::count_if(report->findings, &Finding::damage);
+  return fail(Error("checked layer", arguments.file,
+                    fmt::format("it is damaged in {} {}", count, count == 1 ? "place" : "places")));
+}
+
+}  // namespace
+
+void add_check(CLI::App& app, Chosen& chosen) {
+  auto arguments = std::make_shared<CheckArguments>();
+  CLI::App& command = add_command(app, "check", "Verify a layer's metadata", "[--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  command.add_flag("--json", arguments->json, "Print JSON.");
+  command.callback([arguments, &chosen] { chosen = [arguments] { return check(*arguments); }; });
+}
+
+}  // namespace oxbow

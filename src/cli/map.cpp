@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+#include "jobs/layer_info.h"
+#include "jobs/map_device.h"
+#include "jobs/open_device.h"
+
+namespace oxbow {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t k_print_bytes = 65536;
+
+struct MapArguments {
+  std::string file;
+  bool accept_base = false;
+  bool json = false;
+};
+
+const char* word(Kind kind) {
+  switch (kind) {
+    case Kind::data:
+      return "data";
+    case Kind::zero:
+      return "zero";
+    case Kind::error:
+      return "error";
+  }
+  return "error";
+}
+
+// Prints extents as they come, a line each. Thread safety: none.
+class MapPrinter {
+ public:
+  MapPrinter(std::vector<ChainLink> chain, bool json) : chain_(std::move(chain)), json_(json) {
+    if (!json_)
+      text_ = fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", "START", "LENGTH", "STATE", "READS", "FROM");
+  }
+
+  [[nodiscard]] Result<void> add(const MappedExtent& extent) {
+    const char* const state = extent.layer == 0 ? word(extent.kind) : "absent";
+    const char* const reads = word(extent.kind);
+    const std::string file = extent.layer < chain_.size() ? chain_[extent.layer].path : "";
+    if (json_) {
+      const Json line{{"start", extent.range.offset},
+                      {"length", extent.range.length},
+                      {"state", state},
+                      {"reads", reads},
+                      {"layer", extent.layer},
+                      {"file", file}};
+      text_ += (any_ ? ",\n " : "[") + line.dump(-1, ' ', false, Json::error_handler_t::replace);
+    } else {
+      text_ += fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", extent.range.offset, extent.range.length,
+                           state, reads, file.empty() ? "-" : file);
+    }
+    any_ = true;
+    return text_.size() < k_print_bytes ? Result<void>{} : flush();
+  }
+  [[nodiscard]] Result<void> finish() {
+    if (json_) text_ += any_ ? "]\n" : "[]\n";
+    return flush();
+  }
+
+ private:
+  [[nodiscard]] Result<void> flush() {
+    const std::string text = std::exchange(text_, {});
+    return print(text);
+  }
+
+  std::vector<ChainLink> chain_;
+  bool json_;
+  bool any_ = false;
+  std::string text_;
+};
+
+ExitStatus map(const MapArguments& arguments) {
+  Queue queue;
+  const auto opened =
+      open_device(queue, LayerSpec{arguments.file},
+                  {.name = arguments.file, .writable = false, .accept_base = arguments.accept_base});
+  if (!opened) return fail(opened.error());
+  auto chain = layer_chain(queue, arguments.file);
+  if (!chain) return fail(chain.error());
+  MapPrinter printer(std::move(*chain), arguments.json);
+  auto mapped =
+      map_device(queue, *opened->device, [&](const MappedExtent& extent) { return printer.add(extent); });
+  if (mapped) mapped = printer.finish();
+  const IoStatus closed = opened->device->close(queue);
+  if (!mapped) return fail(mapped.error());
+  if (!closed.ok())
+    return fail(Error::from_errno("cannot close device", arguments.file, closed.error_number()));
+  return ExitStatus::done;
+}
+
+}  // namespace
+
+void add_map(CLI::App& app, Chosen& chosen) {
+  auto arguments = std::make_shared<MapArguments>();
+  CLI::App& command =
+      add_command(app, "map", "Show which parts of a layer are its own and where the others come from",
+                  "[--accept-base] [--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  add_accept_base_flag(command, arguments->accept_base);
+  command.add_flag("--json", arguments->json, "Print JSON.");
+  command.callback([arguments, &chosen] { chosen = [arguments] { return map(*arguments); }; });
+}
+
+}  // namespace oxbow

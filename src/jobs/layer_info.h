@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "jobs/check_layer.h"
+#include "os/queue.h"
+#include "oxbow/error.h"
+
+namespace oxbow {
+
+// What is known of one file of a chain. Thread safety: a value.
+struct ChainLink {
+  std::string path;
+  bool layer = false;                 // else a raw image
+  std::uint64_t size_bytes = 0;       // of the device that it holds
+  std::uint64_t allocated_bytes = 0;  // on the disk
+  std::string problem;                // why nothing more is known; empty when all is
+};
+
+// What is known of a layer. Thread safety: a value.
+struct LayerInfo {
+  CheckReport report;            // as of the last flush when the layer is being served
+  std::vector<ChainLink> chain;  // the layer itself first
+};
+
+// Looks at a layer without locking anything, so that one that is being served can be looked at. Bases that cannot be
+// opened are told in the chain. Blocking.
+[[nodiscard]] Result<LayerInfo> layer_info(Queue& queue, const std::string& path);
+
+// The chain alone.
+[[nodiscard]] Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path);
+
+}  // namespace oxbow

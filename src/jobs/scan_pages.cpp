@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/scan_pages.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <span>
+
+namespace oxbow {
+namespace {
+
+// The first page from `first` on whose slot lies in data, not in a hole; `count` when there is none.
+std::uint64_t next_stored(Store& layer, std::uint64_t area, std::uint64_t first, std::uint64_t count) {
+  std::uint64_t at = area + first * native::k_page_bytes;
+  const std::uint64_t end = area + count * native::k_page_bytes;
+  while (at < end) {
+    Extents extents;
+    std::uint64_t covered = layer.extents({at, end - at}, extents);
+    for (const Extent& extent : extents) {
+      if (extent.kind != Kind::zero) return (at - area) / native::k_page_bytes;
+      at += extent.length;
+      covered -= extent.length;
+    }
+    at += covered;
+  }
+  return count;
+}
+
+}  // namespace
+
+Result<void> scan_pages(Queue& queue, Store& layer, const native::Superblock& superblock,
+                        const VisitPage& visit) {
+  const auto slots = std::make_unique<PageSlots>();
+  const std::uint64_t count = superblock.page_count;
+  std::array<std::uint64_t, 2> stored{};
+  for (std::uint64_t page = 0; page < count; ++page) {
+    for (std::size_t slot = 0; slot < 2; ++slot) {
+      if (stored[slot] < page || page == 0)
+        stored[slot] = next_stored(layer, superblock.slot_offset[slot], page, count);
+    }
+    page = std::min(stored[0], stored[1]);
+    if (page >= count) break;
+    for (std::size_t slot = 0; slot < 2; ++slot) {
+      const std::uint64_t at = superblock.slot_offset[slot] + page * native::k_page_bytes;
+      const IoStatus read = run_blocking(queue, [&](Io& io) {
+        return layer.read(io, at, std::as_writable_bytes(std::span(&(*slots)[slot], 1)), ReadMode::may_wait);
+      });
+      if (!read.ok()) {
+        return std::unexpected(Error::from_errno(fmt::format("cannot read state page {} slot {}", page, slot),
+                                                 layer.describe(), read.error_number()));
+      }
+    }
+    visit(page, *slots);
+  }
+  return {};
+}
+
+}  // namespace oxbow
