@@ -140,6 +140,9 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
         break;
     }
     status = co_await io(progress);
+    // Where a file system cannot reserve, room is found, or not, when it is written.
+    const bool hint = step.what == PrepareStep::What::allocate;
+    if (hint && status.error_number() == EOPNOTSUPP) status = {};
     if (status.ok()) continue;
     const bool metadata = step.what == PrepareStep::What::write || step.what == PrepareStep::What::sync;
     if (metadata) failure_.set(status);

@@ -59,6 +59,7 @@ class RamStore final : public Store {
   // it makes the kernel bring back stays uncounted until the page is next written.
   std::span<const std::byte> view(Range range) noexcept override { return memory(range); }
   std::span<std::byte> memory(Range range) noexcept override;
+  [[nodiscard]] bool in_memory() const noexcept override { return true; }
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
   [[nodiscard]] bool writable() const noexcept override { return true; }
   [[nodiscard]] std::string describe() const override;
