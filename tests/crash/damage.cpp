@@ -66,8 +66,7 @@ void History::verify_damaged() {
     watch(sound.queue(), "opening");
     if (!sound.open(copy, false, 0)) return complain("cannot open after a clean close");
     superblock = sound.top().superblock();
-    // A life without any change leaves the layer as the crash before it had.
-    if (superblock.state != native::LayerState::clean) return;
+    if (superblock.state != native::LayerState::clean) return complain("not clean after a clean close");
   }
   Range suspect;
   const std::string what = inflict(*copy.layers.back(), superblock, suspect);
