@@ -3,6 +3,7 @@
 """Random changes give the same bytes on a layer and on a qcow2 overlay of the same base, and the bytes that a model
 has where requests are many and in flight on several connections."""
 
+import os
 import random
 
 import nbd_client as nbd
@@ -145,6 +146,48 @@ class InFlightTest(ClientTest):
     def test_a_file_past_the_page_cache(self):
         self.make_image(self.path("disk.img"), self.SIZE, seed=6)
         self.run_on(["--file", "disk.img", "--direct"], bytearray(self.content("disk.img")))
+
+
+class SharedClustersTest(ClientTest):
+    """Four connections write to the same fresh clusters at the same time, each to its own quarter of every one."""
+
+    SIZE = 8 * MIB
+
+    def write_all(self, server, model, chance, cluster):
+        clients = [self.connect(server) for _ in range(4)]
+        places = [at for at in range(0, self.SIZE, cluster) if chance.random() < 0.8]
+        chance.shuffle(places)
+        for number, at in enumerate(places):
+            for client, quarter in chance.sample(list(zip(clients, range(4))), 4):
+                start = at + quarter * cluster // 4 + chance.randrange(100)
+                data = chance.randbytes(chance.randrange(1, cluster // 4 - 100))
+                client.submit(nbd.WRITE, start, len(data), data)
+                model[start:start + len(data)] = data
+            if number % 4 == 3 or number == len(places) - 1:
+                for client in clients:
+                    while client.sent:
+                        self.assertEqual(client.wait()[1:], (0, b""))
+        self.assertTrue(clients[0].read(0, self.SIZE) == model, "the layer is not what the model is")
+
+    def share(self, cluster):
+        chance = random.Random(seed_of(f"shared clusters of {cluster} bytes"))
+        for number in range(max(3, int(6 * SCALE))):
+            model = bytearray(self.content("golden.img"))
+            self.succeed("create", "--base", "golden.img", "--cluster", str(cluster), f"{number}.oxb")
+            server = self.serve(f"{number}.oxb")
+            self.write_all(server, model, chance, cluster)
+            self.stop(server)
+            self.assert_checked(f"{number}.oxb")
+            server = self.serve(f"{number}.oxb", "--read-only")
+            self.assertTrue(self.connect(server).read(0, self.SIZE) == model, "the layer has lost bytes")
+            self.stop(server)
+            os.remove(self.path(f"{number}.oxb"))
+
+    def test_clusters_of_4_kib(self):
+        self.share(4 * KIB)
+
+    def test_clusters_of_64_kib(self):
+        self.share(64 * KIB)
 
 
 if __name__ == "__main__":
