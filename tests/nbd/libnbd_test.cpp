@@ -58,6 +58,12 @@ class Handle {
 };
 
 class Libnbd : public ::testing::Test {
+ public:
+  ~Libnbd() override {
+    server_->stop();
+    std::filesystem::remove_all(folder_);
+  }
+
  protected:
   Libnbd() {
     std::string name = (std::filesystem::temp_directory_path() / "oxbow-libnbd-XXXXXX").string();
@@ -68,10 +74,6 @@ class Libnbd : public ::testing::Test {
     server_ = std::make_unique<nbd::Server>(*nbd::Exports::make({{.name = "ram", .device = device_.get()}}));
     EXPECT_TRUE(server_->listen("unix:" + folder_ + "/socket"));
     EXPECT_TRUE(server_->start());
-  }
-  ~Libnbd() override {
-    server_->stop();
-    std::filesystem::remove_all(folder_);
   }
   [[nodiscard]] std::string uri() const { return server_->uri("ram"); }
 

@@ -32,8 +32,9 @@ bool Export::writable() const noexcept { return !read_only && device->writable()
 
 std::uint16_t Export::transmission_flags() const noexcept {
   namespace flag = transmission_flag;
-  const unsigned flags = flag::has_flags | flag::send_flush | flag::send_fua | flag::send_trim |
-                         flag::send_write_zeroes | flag::can_multi_conn | (writable() ? 0U : flag::read_only);
+  const unsigned flags = flag::k_has_flags | flag::k_send_flush | flag::k_send_fua | flag::k_send_trim |
+                         flag::k_send_write_zeroes | flag::k_can_multi_conn |
+                         (writable() ? 0U : flag::k_read_only);
   return static_cast<std::uint16_t>(flags);
 }
 

@@ -12,7 +12,7 @@ namespace {
 // What a client may send that only wants to use an export; more is an attack or a mistake.
 constexpr std::uint32_t k_max_option_data_bytes = 64U << 10;
 constexpr unsigned k_max_options = 128;
-constexpr std::uint16_t k_flags = handshake_flag::fixed_newstyle | handshake_flag::no_zeroes;
+constexpr std::uint16_t k_flags = handshake_flag::k_fixed_newstyle | handshake_flag::k_no_zeroes;
 
 bool known(Option option) {
   switch (option) {
@@ -39,7 +39,7 @@ void put_info(std::vector<std::byte>& out, Option option, InfoType type, std::st
 
 void put_infos(std::vector<std::byte>& out, Option option, const Export& of, const InfoRequest& wanted) {
   put_option_reply(out, option, ReplyType::info, 12U);
-  put(out, static_cast<std::uint16_t>(InfoType::export_));
+  put(out, static_cast<std::uint16_t>(InfoType::basics));
   put(out, of.device->size());
   put(out, of.transmission_flags());
   if (wanted.wants_name) put_info(out, option, InfoType::name, of.name);
@@ -104,7 +104,7 @@ void Handshake::close(std::string_view why) {
 void Handshake::client_flags() {
   const auto flags = get<std::uint32_t>(data_, 0);
   if ((flags & ~std::uint32_t{k_flags}) != 0) return close("the client sent flags that were not offered");
-  no_zeroes_ = (flags & handshake_flag::no_zeroes) != 0;
+  no_zeroes_ = (flags & handshake_flag::k_no_zeroes) != 0;
   expect(Expect::option_header, k_option_header_bytes);
 }
 

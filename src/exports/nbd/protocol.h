@@ -34,23 +34,23 @@ inline constexpr std::uint32_t k_max_payload_bytes = 32U << 20;  // of one READ 
 
 // Handshake flags; the client's answer uses the same bits.
 namespace handshake_flag {
-inline constexpr std::uint16_t fixed_newstyle = 1U << 0;
-inline constexpr std::uint16_t no_zeroes = 1U << 1;
+inline constexpr std::uint16_t k_fixed_newstyle = 1U << 0;
+inline constexpr std::uint16_t k_no_zeroes = 1U << 1;
 }  // namespace handshake_flag
 
 namespace transmission_flag {
-inline constexpr std::uint16_t has_flags = 1U << 0;
-inline constexpr std::uint16_t read_only = 1U << 1;
-inline constexpr std::uint16_t send_flush = 1U << 2;
-inline constexpr std::uint16_t send_fua = 1U << 3;
-inline constexpr std::uint16_t send_trim = 1U << 5;
-inline constexpr std::uint16_t send_write_zeroes = 1U << 6;
-inline constexpr std::uint16_t can_multi_conn = 1U << 8;
+inline constexpr std::uint16_t k_has_flags = 1U << 0;
+inline constexpr std::uint16_t k_read_only = 1U << 1;
+inline constexpr std::uint16_t k_send_flush = 1U << 2;
+inline constexpr std::uint16_t k_send_fua = 1U << 3;
+inline constexpr std::uint16_t k_send_trim = 1U << 5;
+inline constexpr std::uint16_t k_send_write_zeroes = 1U << 6;
+inline constexpr std::uint16_t k_can_multi_conn = 1U << 8;
 }  // namespace transmission_flag
 
 namespace command_flag {
-inline constexpr std::uint16_t fua = 1U << 0;
-inline constexpr std::uint16_t no_hole = 1U << 1;
+inline constexpr std::uint16_t k_fua = 1U << 0;
+inline constexpr std::uint16_t k_no_hole = 1U << 1;
 }  // namespace command_flag
 
 // What the client asks for while haggling. Other values arrive too.
@@ -76,7 +76,7 @@ enum class ReplyType : std::uint32_t {
   error_too_big = 0x80000009,
 };
 
-enum class InfoType : std::uint16_t { export_ = 0, name = 1, description = 2, block_size = 3 };
+enum class InfoType : std::uint16_t { basics = 0, name = 1, description = 2, block_size = 3 };
 
 // Other values arrive too.
 enum class Command : std::uint16_t {

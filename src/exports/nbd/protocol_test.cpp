@@ -17,7 +17,7 @@ std::vector<std::byte> bytes(std::initializer_list<int> values) {
 
 TEST(NbdProtocol, GreetingIsAsInTheProtocolDocument) {
   std::vector<std::byte> out;
-  put_greeting(out, handshake_flag::fixed_newstyle | handshake_flag::no_zeroes);
+  put_greeting(out, handshake_flag::k_fixed_newstyle | handshake_flag::k_no_zeroes);
   EXPECT_EQ(out,
             bytes({'N', 'B', 'D', 'M', 'A', 'G', 'I', 'C', 'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 3}));
 }
@@ -78,7 +78,7 @@ TEST(NbdProtocol, Request) {
                          7,    8,    0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0, 0, 0x10, 0});
   const auto request = decode_request(in);
   ASSERT_TRUE(request);
-  EXPECT_EQ(request->flags, command_flag::fua);
+  EXPECT_EQ(request->flags, command_flag::k_fua);
   EXPECT_EQ(request->command, Command::write);
   EXPECT_EQ(request->cookie, 0x0102030405060708U);
   EXPECT_EQ(request->offset, 0x1020304050607080U);

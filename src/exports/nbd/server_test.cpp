@@ -48,13 +48,15 @@ constexpr std::size_t k_greeting = 18;
 constexpr std::size_t k_export_answer = 10;
 
 class NbdServer : public ::testing::Test {
+ public:
+  ~NbdServer() override { std::filesystem::remove_all(folder_); }
+
  protected:
   NbdServer() {
     std::string name = (std::filesystem::temp_directory_path() / "oxbow-nbd-XXXXXX").string();
     folder_ = ::mkdtemp(name.data());
     path_ = folder_ + "/a b";
   }
-  ~NbdServer() override { std::filesystem::remove_all(folder_); }
 
   std::unique_ptr<Server> make(Server::Options options = {}) {
     options.log = [this](std::string_view line) {

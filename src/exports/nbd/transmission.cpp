@@ -25,7 +25,7 @@ constexpr std::size_t k_after_payload_bytes = 4096;
 constexpr std::size_t k_min_charge = 512;
 
 Durability durability(const RequestHeader& header) noexcept {
-  return (header.flags & command_flag::fua) != 0 ? Durability::when_completed : Durability::with_flush;
+  return (header.flags & command_flag::k_fua) != 0 ? Durability::when_completed : Durability::with_flush;
 }
 
 Range range_of(const RequestHeader& header) noexcept { return {header.offset, header.length}; }
@@ -34,7 +34,7 @@ Range range_of(const RequestHeader& header) noexcept { return {header.offset, he
 
 IoStatus check_request(const RequestHeader& header, std::uint64_t size, bool writable) noexcept {
   bool changes = true;
-  unsigned allowed = command_flag::fua;  // the protocol wants it accepted everywhere
+  unsigned allowed = command_flag::k_fua;  // the protocol wants it accepted everywhere
   switch (header.command) {
     case Command::disconnect:
       return {};
@@ -50,7 +50,7 @@ IoStatus check_request(const RequestHeader& header, std::uint64_t size, bool wri
     case Command::trim:
       break;
     case Command::write_zeroes:
-      allowed |= command_flag::no_hole;
+      allowed |= command_flag::k_no_hole;
       break;
     default:
       return IoStatus::error(EINVAL);
@@ -173,7 +173,7 @@ void Transmission::dispatch(const RequestHeader& header, std::span<const std::by
     case Command::trim:
       return submitted(*request, device_.discard(*request, range_of(header), durability(header)));
     default: {
-      const bool allocate = (header.flags & command_flag::no_hole) != 0;
+      const bool allocate = (header.flags & command_flag::k_no_hole) != 0;
       return submitted(*request, device_.zero(*request, range_of(header), allocate, durability(header)));
     }
   }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+
 #include "exports/nbd/test_session.h"
 
 namespace oxbow::nbd {
@@ -13,6 +15,9 @@ constexpr std::uint32_t k_eperm = 1;
 constexpr std::uint32_t k_eio = 5;
 constexpr std::uint32_t k_einval = 22;
 constexpr std::uint32_t k_enospc = 28;
+
+// One that this server doesn't know.
+Command other_command(std::uint16_t number) { return std::bit_cast<Command>(number); }
 
 Bytes stored(TestDevice& device, std::size_t at, std::size_t length) {
   const Bytes contents = device.store->contents();
@@ -46,17 +51,19 @@ TEST_P(NbdTransmission, EveryCommand) {
 TEST_P(NbdTransmission, FuaIsTakenOnEveryCommandAndWritesThrough) {
   Session session(disk);
   const Bytes data = pattern(100, 2);
-  EXPECT_EQ(session.talk(request(Command::write, 1, 11, 100, command_flag::fua) + data, 16), simple_reply(1));
+  EXPECT_EQ(session.talk(request(Command::write, 1, 11, 100, command_flag::k_fua) + data, 16),
+            simple_reply(1));
   EXPECT_EQ(disk.store->durable_writes(), 1U);
-  EXPECT_EQ(session.talk(request(Command::read, 2, 11, 100, command_flag::fua), 116), simple_reply(2) + data);
-  EXPECT_EQ(session.talk(request(Command::flush, 3, 0, 0, command_flag::fua), 16), simple_reply(3));
-  EXPECT_EQ(session.talk(request(Command::trim, 4, 0, 10, command_flag::fua), 16), simple_reply(4));
-  EXPECT_EQ(
-      session.talk(request(Command::write_zeroes, 5, 0, 10, command_flag::fua | command_flag::no_hole), 16),
-      simple_reply(5));
+  EXPECT_EQ(session.talk(request(Command::read, 2, 11, 100, command_flag::k_fua), 116),
+            simple_reply(2) + data);
+  EXPECT_EQ(session.talk(request(Command::flush, 3, 0, 0, command_flag::k_fua), 16), simple_reply(3));
+  EXPECT_EQ(session.talk(request(Command::trim, 4, 0, 10, command_flag::k_fua), 16), simple_reply(4));
+  EXPECT_EQ(session.talk(
+                request(Command::write_zeroes, 5, 0, 10, command_flag::k_fua | command_flag::k_no_hole), 16),
+            simple_reply(5));
   // A payload in chunks is durable too: each chunk.
   const Bytes large = pattern(300 << 10, 3);
-  EXPECT_EQ(session.talk(request(Command::write, 6, 0, 300 << 10, command_flag::fua) + large, 16),
+  EXPECT_EQ(session.talk(request(Command::write, 6, 0, 300 << 10, command_flag::k_fua) + large, 16),
             simple_reply(6));
   EXPECT_GE(disk.store->durable_writes(), 3U);
   EXPECT_EQ(stored(disk, 0, large.size()), large);
@@ -66,7 +73,7 @@ TEST_P(NbdTransmission, NoHoleAllocates) {
   Session session(disk);
   EXPECT_EQ(session.talk(request(Command::write_zeroes, 1, 0, 4096), 16), simple_reply(1));
   EXPECT_EQ(disk.store->allocations(), 0U);
-  EXPECT_EQ(session.talk(request(Command::write_zeroes, 2, 0, 4096, command_flag::no_hole), 16),
+  EXPECT_EQ(session.talk(request(Command::write_zeroes, 2, 0, 4096, command_flag::k_no_hole), 16),
             simple_reply(2));
   EXPECT_EQ(disk.store->allocations(), 1U);
 }
@@ -100,9 +107,9 @@ TEST_P(NbdTransmission, RefusedRequestsAreAnsweredAndTheNextOneIsServed) {
       {{0x8000, Command::flush, 17, 0, 0}, k_einval},
       {{0, Command::flush, 18, 1, 0}, k_einval},
       {{0, Command::flush, 19, 0, 1}, k_einval},
-      {{0, static_cast<Command>(5), 20, 0, 512}, k_einval},  // CACHE
-      {{0, static_cast<Command>(7), 21, 0, 512}, k_einval},  // BLOCK_STATUS
-      {{0, static_cast<Command>(0xffff), 22, 0, 0}, k_einval},
+      {{0, other_command(5), 20, 0, 512}, k_einval},  // CACHE
+      {{0, other_command(7), 21, 0, 512}, k_einval},  // BLOCK_STATUS
+      {{0, other_command(0xffff), 22, 0, 0}, k_einval},
   };
   Session session(disk);
   for (const Refused& each : cases) {
@@ -210,7 +217,7 @@ TEST_P(NbdTransmission, ErrorOfAChunkIsAnsweredOnceAndTheRestIsDrained) {
   Session session(disk);
   const Bytes data = pattern(600 << 10, 5);
   const bool durable = GetParam();  // so that memory, too, is written by the device
-  const std::uint16_t flags = durable ? command_flag::fua : std::uint16_t{0};
+  const std::uint16_t flags = durable ? command_flag::k_fua : std::uint16_t{0};
   EXPECT_EQ(session.talk(request(Command::write, 1, 0, 600 << 10, flags) + data, 16), simple_reply(1, k_eio));
   disk.store->fail_with(0);
   EXPECT_EQ(session.talk(request(Command::read, 2, 0, 4), 20), simple_reply(2) + Bytes(4));
@@ -237,8 +244,7 @@ TEST(NbdTransmissionPending, LaterRequestsGoOnMeanwhile) {
   disk.store->hold();
   const Bytes data = pattern(4096, 6);
   // An unknown command needs no store: its answer overtakes.
-  EXPECT_EQ(session.talk(
-                request(Command::write, 1, 0, 4096) + data + request(static_cast<Command>(9), 2, 0, 0), 16),
+  EXPECT_EQ(session.talk(request(Command::write, 1, 0, 4096) + data + request(other_command(9), 2, 0, 0), 16),
             simple_reply(2, k_einval));
   EXPECT_TRUE(session.client.quiet());
   disk.store->release();
