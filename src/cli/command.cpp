@@ -19,24 +19,27 @@ CLI::App& add_command(CLI::App& app, const std::string& name, const std::string&
 
 CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::function<void(std::uint64_t)> store,
                              const std::string& value_name, const std::string& description) {
-  const auto parse = [name, store = std::move(store)](const std::string& text) {
-    const auto size = parse_size(text);
-    if (!size) refuse_usage(name + " " + text, size.error());
+  const CLI::callback_t parse = [name, store = std::move(store)](const CLI::results_t& words) {
+    const auto size = parse_size(words.front());
+    if (!size) refuse_usage(name + " " + words.front(), size.error());
     store(*size);
+    return true;
   };
-  return app.add_option_function<std::string>(name, parse, description)->type_name(value_name);
+  return app.add_option(name, parse, description)->type_name(value_name);
 }
 
 CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind) {
-  const auto parse = [&kind](const std::string& text) {
+  const CLI::callback_t parse = [&kind](const CLI::results_t& words) {
+    const std::string& text = words.front();
     if (text != "raw" && text != "oxb") refuse_usage("--base-format " + text, "the formats are raw and oxb");
     kind = text == "raw" ? native::BaseKind::raw : native::BaseKind::layer;
+    return true;
   };
   return app
-      .add_option_function<std::string>("--base-format", parse,
-                                        "What IMAGE is: raw, an image or block device byte for byte, or oxb, "
-                                        "a layer. It is raw without this "
-                                        "option, and is never guessed.")
+      .add_option("--base-format", parse,
+                  "What IMAGE is: raw, an image or block device byte for byte, or oxb, a layer. It is raw "
+                  "without this "
+                  "option, and is never guessed.")
       ->type_name("FORMAT");
 }
 

@@ -8,13 +8,9 @@
 #include <memory>
 #include <string>
 
+#include "cli/cli11.h"
 #include "formats/native/layout.h"
 #include "oxbow/error.h"
-
-namespace CLI {
-class App;
-class Option;
-}  // namespace CLI
 
 namespace oxbow {
 

@@ -7,11 +7,8 @@
 #include <optional>
 #include <string>
 
+#include "cli/cli11.h"
 #include "jobs/open_device.h"
-
-namespace CLI {
-class App;
-}
 
 namespace oxbow {
 

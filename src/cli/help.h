@@ -4,9 +4,7 @@
 #include <memory>
 #include <string>
 
-namespace CLI {
-class FormatterBase;
-}
+#include "cli/cli11.h"
 
 namespace oxbow {
 

@@ -16,8 +16,8 @@ constexpr std::uint64_t k_largest = std::numeric_limits<std::int64_t>::max();
 
 std::expected<std::uint64_t, std::string> parse_size(std::string_view text) {
   std::uint64_t number = 0;
-  const char* const last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, number);
+  const char* const last = text.end();
+  const auto [end, error] = std::from_chars(text.begin(), last, number);
   if (error == std::errc::invalid_argument) {
     return std::unexpected(text.starts_with('-') ? "is negative"
                                                  : "is not a size; examples: 4096, 4K, 16M, 2G, 1T");

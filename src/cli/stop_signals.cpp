@@ -11,6 +11,7 @@ StopSignals::StopSignals() noexcept {
   sigaddset(&waited_, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &waited_, &before_);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 StopSignals::~StopSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

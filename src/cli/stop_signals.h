@@ -5,9 +5,9 @@
 
 namespace oxbow {
 
-// Turns SIGINT and SIGTERM, which would end the process, into something to wait for, in this thread and in
-// those that it starts while the object lives; and ignores SIGPIPE. Make it before the first thread. Thread
-// safety: the thread that made it.
+// Turns SIGINT and SIGTERM, which would end the process, into something to wait for, in this thread and in those that
+// it starts while the object lives; and ignores SIGPIPE and SIGXFSZ, whose errors (EPIPE, EFBIG) are seen where they
+// happen. Make it before the first thread. Thread safety: the thread that made it.
 class StopSignals {
  public:
   StopSignals() noexcept;

@@ -20,8 +20,8 @@ std::expected<std::uint64_t, std::string> parse_number(std::string_view text) {
   const bool negative = text.front() == '-';
   const std::string_view digits = negative ? text.substr(1) : text;
   std::uint64_t value = 0;
-  const char* const last = digits.data() + digits.size();
-  const auto [end, error] = std::from_chars(digits.data(), last, value);
+  const char* const last = digits.end();
+  const auto [end, error] = std::from_chars(digits.begin(), last, value);
   if (error == std::errc::invalid_argument) return std::unexpected("is not a number");
   if (end != last) return std::unexpected("has '" + std::string(end, last) + "' after the number");
   if (negative) return std::unexpected("is negative");

@@ -5,6 +5,7 @@
 import json
 import os
 import random
+import signal
 import struct
 import subprocess
 import unittest
@@ -165,6 +166,33 @@ class BadInputTest(CommandTest):
         done = self.run_oxbow("check", "work.oxb")
         self.assertEqual((done.returncode, done.stdout.splitlines()[0]),
                          (1, "damage: flush record 0: its checksum or a field of it is wrong"))
+
+    def test_what_a_crash_may_leave_is_no_damage(self):
+        server = self.serve("work.oxb")
+        self.qemu_io(server.uri, "write -P 8 0 64k", "flush")
+        server.stop(signal.SIGKILL)
+        checked = "checked: 2 superblocks, 2 flush records, 1 state pages; {} data clusters, 0 zero clusters\n"
+        self.assertEqual(self.succeed("check", "work.oxb"), checked.format(32))
+
+        slots = struct.unpack("<QQ", self.read_at("work.oxb", 120, 16))
+        records = struct.unpack("<QQ", self.read_at("work.oxb", 136, 16))
+        ages = [struct.unpack("<QQ", self.read_at("work.oxb", at + 8, 16)) for at in records]
+        newest = ages.index(max(ages))
+        count, entry = (struct.unpack("<I", self.read_at("work.oxb", records[newest] + at, 4))[0] for at in (36, 64))
+        self.assertEqual((count, entry & 0x7FFFFFFF), (1, 0))
+        last = entry >> 31
+        self.flip("work.oxb", slots[last] + 100)
+        self.flip("work.oxb", records[1 - newest] + 4000)
+        with self.nothing_written():
+            self.assertRegex(self.succeed("check", "work.oxb"),
+                             rf"\Anote: flush record {1 - newest}: the last flush was cut off while it wrote it\n"
+                             rf"note: state page 0 slot {last}: the last flush was cut off while it wrote it; "
+                             r"the other slot holds: epoch 2, flush \d+\n" + checked.format(16) + r"\Z")
+        self.flip("work.oxb", slots[1 - last] + 100)
+        done = self.run_oxbow("check", "work.oxb")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"damage: state page 0 slot {1 - last}: its checksum or a field of it is wrong; the other slot: "
+                      "damaged too; bytes 0 to 4194303 of the device cannot be read\n", done.stdout)
 
     # Bases.
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import unittest
@@ -78,10 +79,12 @@ class CommandTest(unittest.TestCase):
         return self.path(name)
 
     def digests(self):
-        """Of every file in the folder, by name."""
+        """Of every regular file in the folder, by name."""
         found = {}
         for folder, _, names in os.walk(self.folder):
             for name in names:
+                if not stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode):
+                    continue
                 found[os.path.join(folder, name)] = sha256(os.path.join(folder, name))
         return found
 

@@ -4,6 +4,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import unittest
@@ -111,6 +112,30 @@ class ServeTest(CommandTest):
         server = self.serve("work.oxb")
         self.qemu_io(server.uri, "read -P 4 0 4k")
         self.assertEqual(server.stop(), (0, ""))
+
+    def test_what_is_served_for_writing_is_held(self):
+        self.make("disk.img", MIB)
+        server = self.serve("--file", "disk.img")
+        for more in ([], ["--read-only"]):
+            self.refuse(1, "cannot open file: disk.img: it is in use by another process",
+                        "serve", "--file", "disk.img", "--name", "second", *more)
+        self.refuse(1, "cannot open file: disk.img: it is in use by another process",
+                    "create", "--base", "disk.img", "work.oxb")
+        self.assertEqual(server.stop(), (0, ""))
+
+    def test_a_flush_that_fails_at_the_end(self):
+        self.make("golden.img", MIB)
+        self.succeed("create", "--base", "golden.img", "work.oxb")
+        server = self.serve("work.oxb")
+        # Without the flush that qemu-io sends at its end.
+        subprocess.run(["qemu-io", "-t", "unsafe", "-f", "raw", "-c", "write -P 1 0 4k", server.uri], check=True,
+                       capture_output=True)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        self.assertEqual(server.stop(), (1, "oxbow: cannot close device: work: File too large\n"))
+        server = self.serve("work.oxb")
+        self.qemu_io(server.uri, "write -P 2 64k 4k", "read -P 2 64k 4k")
+        self.assertEqual(server.stop(), (0, ""))
+        self.succeed("check", "work.oxb")
 
     def test_several_addresses(self):
         server = self.serve("--ram", "1M", "--nbd", f"unix:{self.folder}/one", "--nbd", f"unix:{self.folder}/two")
