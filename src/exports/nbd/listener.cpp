@@ -214,7 +214,8 @@ UniqueFd Listener::accept() const noexcept {
 
 std::string Listener::uri(std::string_view export_name) const {
   if (path_.empty()) return "nbd://" + host_port_ + "/" + escaped(export_name);
-  return "nbd+unix:///" + escaped(export_name) + "?socket=" + escaped(path_);
+  return "nbd+unix:///" + escaped(export_name) +
+         "?socket=" + escaped(std::filesystem::absolute(path_).lexically_normal().string());
 }
 
 }  // namespace oxbow::nbd

@@ -29,7 +29,7 @@ class Listener {
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
   // The next client; invalid, with errno set, when there is none now.
   [[nodiscard]] UniqueFd accept() const noexcept;
-  // How clients call `export_name` here: nbd+unix:///NAME?socket=PATH or nbd://HOST:PORT/NAME.
+  // How clients call `export_name` here: nbd+unix:///NAME?socket=PATH, PATH absolute, or nbd://HOST:PORT/NAME.
   [[nodiscard]] std::string uri(std::string_view export_name) const;
 
  private:

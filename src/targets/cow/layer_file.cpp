@@ -22,6 +22,12 @@ using native::BaseRecord;
 constexpr std::uint64_t k_least_max_size_bytes = std::uint64_t{16} << 40;
 constexpr std::uint64_t k_growth_factor = 16;
 
+// Room to grow, as far as the format goes.
+std::uint64_t usual_max_size(std::uint64_t size) noexcept {
+  if (size > native::k_largest_size_bytes / k_growth_factor) return native::k_largest_size_bytes;
+  return std::max(k_least_max_size_bytes, size * k_growth_factor);
+}
+
 std::string time_text(std::int64_t ns) {
   constexpr std::int64_t k_ns_per_s = 1'000'000'000;
   return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:09} UTC", fmt::gmtime(static_cast<std::time_t>(ns / k_ns_per_s)),
@@ -54,10 +60,7 @@ Result<native::Superblock> describe_layer(const LayerDescription& d) {
   s.created_ns = d.created_ns;
   s.size = d.size_bytes;
   s.base_visible = std::min(d.base.size, d.size_bytes);
-  s.max_size = d.max_size_bytes != 0
-                   ? d.max_size_bytes
-                   : std::min(std::max(k_least_max_size_bytes, d.size_bytes * k_growth_factor),
-                              native::k_largest_size_bytes);
+  s.max_size = d.max_size_bytes != 0 ? d.max_size_bytes : usual_max_size(d.size_bytes);
   s.cluster_shift = d.cluster_shift;
   const native::Geometry g = native::geometry(s.max_size, s.cluster_shift);
   s.page_count = g.page_count;
