@@ -124,6 +124,23 @@ TEST_F(CowTargetTest, KeepsWhatWasWrittenAcrossACleanEnd) {
   EXPECT_TRUE(child->close(queue_).ok());
 }
 
+// More than one gathered write can hold, up to an end inside a cluster whose rest has to be filled in.
+TEST_F(CowTargetTest, ZeroesWithRoomUpToAnOddEnd) {
+  constexpr std::uint64_t k_long_bytes = (4 << 20) + 700;
+  std::ofstream(path("long.img"), std::ios::binary) << std::string(k_long_bytes, 'x');
+  create("work.oxb", "long.img", native::BaseKind::raw);
+  auto device = open("work.oxb");
+  ASSERT_NE(device, nullptr);
+  for (const std::uint64_t at : {std::uint64_t{100}, std::uint64_t{0}, k_long_bytes - 700}) {
+    const Range range{at, k_long_bytes - at};
+    const IoStatus zeroed =
+        run_blocking(queue_, [&](Io& io) { return device->zero(io, range, true, Durability::with_flush); });
+    EXPECT_TRUE(zeroed.ok()) << zeroed.error_number();
+    EXPECT_EQ(read(*device, at, range.length), std::string(range.length, '\0'));
+  }
+  EXPECT_TRUE(device->close(queue_).ok());
+}
+
 TEST_F(CowTargetTest, KeepsWhatWasFlushedWithoutACleanEnd) {
   create("work.oxb", "base.img", native::BaseKind::raw);
   std::string expected = base_bytes_;

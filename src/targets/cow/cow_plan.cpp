@@ -87,10 +87,13 @@ Step CowTarget::plan(Range range, const Change& change, Plan& plan) noexcept {
   if (change.operation == Operation::write) return plan_data(range, change, plan);
   const bool whole = range.offset == first << shift_ && range.end() >= end_of(first);
   if (!whole) return plan_edge(range.prefix(end_of(first) - range.offset), change, plan);
-  const std::uint64_t last_end = range.end() == size_ ? size_ : range.end() >> shift_ << shift_;
-  range = range.prefix(last_end - range.offset);
-  return change.operation == Operation::zero && change.allocate ? plan_data(range, change, plan)
-                                                                : plan_punch(range, plan);
+  const bool with_room = change.operation == Operation::zero && change.allocate;
+  const std::uint64_t whole_end = range.end() >> shift_ << shift_;
+  // The device's last cluster may be short. With room it goes by itself: the rest of it has to be filled in, and then
+  // a move has to be small.
+  const bool with_last = range.end() == size_ && (!with_room || whole_end <= range.offset);
+  range = range.prefix((with_last ? size_ : whole_end) - range.offset);
+  return with_room ? plan_data(range, change, plan) : plan_punch(range, plan);
 }
 
 // The rest of a cluster that a discard or zero covers in part.
