@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // oxbow-nbd-load SOCKET WORK SECONDS [DEPTH [BLOCK]]: keeps DEPTH requests (32) of BLOCK bytes (4096) in flight on one
-// connection to an NBD server's default export and prints thousands of requests per second. WORK is read, write or
-// mixed, at random blocks; fill writes every block once, half every second one. It costs as little as it can, so
-// that what is measured is the server: one receive takes all replies that have come, one send answers them all.
+// connection to an NBD server's default export; prints thousands of requests per second and how many there were. WORK
+// is read, write or mixed, at random blocks; fill writes every block once, half every second one. It costs as little
+// as it can, so that what is measured is the server: one receive takes all replies that have come, one send answers
+// them all.
 #include <arpa/inet.h>
 #include <endian.h>
 #include <fmt/format.h>
@@ -196,8 +197,12 @@ class Replies {
   std::size_t end_ = 0;
 };
 
-// Runs the load; returns requests per second.
-double run(const Socket& socket, const Load& load) {
+struct Result {
+  std::uint64_t requests;
+  double seconds;
+};
+
+Result run(const Socket& socket, const Load& load) {
   Requests requests(load, negotiate(socket));
   Replies replies(load);
   std::vector<std::byte> out;
@@ -225,7 +230,7 @@ double run(const Socket& socket, const Load& load) {
   for (int i = 0; i < 2; ++i) append(goodbye, std::uint64_t{0});
   append(goodbye, std::uint32_t{0});
   socket.send(goodbye);
-  return static_cast<double>(done) / took.count();
+  return {done, took.count()};
 }
 
 std::optional<Work> to_work(std::string_view word) {
@@ -251,7 +256,8 @@ int main(int argc, char** argv) {
     if (args.size() > 3) load.depth = static_cast<std::uint32_t>(std::stoul(args[3]));
     if (args.size() > 4) load.block_bytes = static_cast<std::uint32_t>(std::stoul(args[4]));
     if (load.depth == 0 || load.block_bytes == 0) fail("depth and block are not 0");
-    fmt::print("{:.1f}\n", run(Socket(args[0]), load) / 1000);
+    const Result result = run(Socket(args[0]), load);
+    fmt::print("{:.1f} {}\n", static_cast<double>(result.requests) / result.seconds / 1000, result.requests);
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "oxbow-nbd-load: {}\n", error.what());
