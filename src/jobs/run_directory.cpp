@@ -10,7 +10,7 @@ namespace oxbow {
 
 Result<std::string> run_directory() {
   const char* const runtime = std::getenv("XDG_RUNTIME_DIR");
-  const std::string path = (runtime != nullptr && *runtime == '/' ? std::string(runtime) : "/run") + "/oxbow";
+  std::string path = (runtime != nullptr && *runtime == '/' ? std::string(runtime) : "/run") + "/oxbow";
   if (::mkdir(path.c_str(), 0700) == 0) return path;
   const int error = errno;
   struct stat found{};

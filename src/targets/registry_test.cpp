@@ -30,7 +30,7 @@ class RegistryTest : public testing::Test {
     if (::mkdtemp(name.data()) == nullptr) std::abort();
     folder_ = name;
   }
-  ~RegistryTest() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   std::string file(const std::string& name, std::uintmax_t bytes) {
     const auto path = folder_ / name;

@@ -5,7 +5,7 @@
 
 namespace oxbow {
 
-TableTarget::TableTarget(std::vector<Part> parts) : writable_(true) {
+TableTarget::TableTarget(std::vector<Part> parts) {
   for (Part& part : parts) {
     const std::uint64_t start = part.line.start * k_sector_bytes;
     parts_.push_back(

@@ -48,7 +48,7 @@ class TableTarget final : public Target {
   std::vector<Placed> parts_;
   std::vector<TableLine> lines_;
   std::vector<std::shared_ptr<Target>> targets_;  // each once
-  bool writable_;
+  bool writable_ = true;
 };
 
 // The target that a table describes; `source` names the table in errors.

@@ -13,7 +13,6 @@
 namespace oxbow {
 namespace {
 
-using testing::ElementsAre;
 using testing::UnorderedElementsAre;
 
 constexpr std::uint64_t operator""_sectors(unsigned long long count) { return count * k_sector_bytes; }
