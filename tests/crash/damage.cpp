@@ -6,6 +6,7 @@
 
 #include "crash/history.h"
 #include "formats/native/codec.h"
+#include "targets/cow/layer_head.h"
 
 namespace oxbow::crash {
 
@@ -22,14 +23,34 @@ namespace {
 
 }  // namespace
 
-std::string History::inflict(SimDisk& disk, const native::Superblock& superblock, Range& suspect) {
+// Whether the newest record says that the slot was being written when the power failed.
+bool History::is_named(const std::shared_ptr<SimDisk>& disk, std::uint64_t page, std::uint64_t slot) {
+  Random random(1);
+  sim::Trace trace;
+  sim::SimQueue queue(random, trace);
+  sim::SimStore store(queue, disk, {.name = "layer", .pending_percent = 0});
+  const auto head = read_layer_head(queue, store);
+  if (!head) complain("cannot read the head of a sound layer: " + head.error().text());
+  const auto entry = static_cast<std::uint32_t>(page) | (slot == 1 ? native::k_record_slot_bit : 0);
+  return head && std::ranges::find(head->last_pages, entry) != head->last_pages.end();
+}
+
+std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native::Superblock& superblock,
+                             Range& suspect) {
+  SimDisk& disk = *layer;
   const std::uint64_t span = native::k_clusters_per_page << superblock.cluster_shift;
   const std::uint64_t pages = (superblock.size + span - 1) / span;
   const std::uint64_t page = random_.below(pages);
   const std::uint64_t slot = random_.below(2);
   const std::uint64_t place = superblock.slot_offset[slot] + page * native::k_page_bytes;
   const auto bit = static_cast<unsigned>(random_.below(8));
-  switch (static_cast<Damage>(random_.below(4))) {
+  auto damage = static_cast<Damage>(random_.below(4));
+  if (superblock.state == native::LayerState::in_use) {
+    // After an unclean end only a slot that the last flush left alone is told from one that it didn't finish.
+    if (is_named(layer, page, slot)) return "nothing";
+    damage = Damage::page;
+  }
+  switch (damage) {
     case Damage::superblock: {
       const std::uint64_t copy = random_.below(2);
       disk.flip_bit(copy * native::k_apart_bytes + random_.below(native::k_superblock_bytes), bit);
@@ -64,12 +85,13 @@ void History::verify_damaged() {
   {
     Stack sound(random, trace, shape_);
     watch(sound.queue(), "opening");
-    if (!sound.open(copy, false, 0)) return complain("cannot open after a clean close");
+    if (!sound.open(copy, false, 0)) return complain("cannot open what was not damaged yet");
     superblock = sound.top().superblock();
-    if (superblock.state != native::LayerState::clean) return complain("not clean after a clean close");
+    const bool clean = superblock.state == native::LayerState::clean;
+    if (closed_ && !clean) return complain("not clean after a clean close");
   }
   Range suspect;
-  const std::string what = inflict(*copy.layers.back(), superblock, suspect);
+  const std::string what = inflict(copy.layers.back(), superblock, suspect);
   Stack stack(random, trace, shape_);
   watch(stack.queue(), "reading after " + what);
   auto opened = stack.open(copy, random.chance(50), 0);

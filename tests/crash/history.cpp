@@ -147,12 +147,12 @@ void History::live() {
 
 void History::act(Stack& stack) {
   Trouble trouble = Trouble::none;
-  if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 3));
+  if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 4));
   const native::Superblock& superblock = stack.top().superblock();
   Workload workload(random_, oracle_, shape_, stack, superblock.cluster_shift, trouble);
   workload_ = &workload;
   if (over_) workload.freeze();
-  set_trouble(stack.top_store(), trouble, superblock.data_offset);
+  set_trouble(stack, trouble, superblock.data_offset);
   workload.run(static_cast<unsigned>(random_.between(1, random_.chance(30) ? 60 : 20)));
   if (!over_ && !workload.violation()) end_life(stack, workload);
   if (workload.violation()) {
@@ -165,9 +165,18 @@ void History::act(Stack& stack) {
   if (workload.violation()) complain(fmt::format("life {}: {}", life_, *workload.violation()));
 }
 
-void History::set_trouble(SimStore& store, Trouble trouble, std::uint64_t data_offset) {
+void History::set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset) {
   if (trouble == Trouble::none) return;
   trace_.remark(fmt::format("trouble {}", static_cast<int>(trouble)));
+  if (trouble == Trouble::base_reads) {
+    for (const auto& below : stack.stores().first(stack.stores().size() - 1)) {
+      below->fault = [this](const SimStore::Call& call) {
+        return call.kind == StoreCall::read && random_.chance(20) ? EIO : 0;
+      };
+    }
+    return;
+  }
+  SimStore& store = *stack.stores().back();
   const std::uint64_t from = store.calls() + random_.below(60);
   if (trouble == Trouble::full_disk) {
     store.fault = [&store, from](const SimStore::Call& call) {
@@ -180,7 +189,8 @@ void History::set_trouble(SimStore& store, Trouble trouble, std::uint64_t data_o
     if (call.number < from) return 0;
     const bool data = call.kind == StoreCall::write && call.range.offset >= data_offset;
     if (trouble == Trouble::data_writes && !data) return 0;
-    return random_.chance(trouble == Trouble::data_writes ? 25 : 8) ? random_.chance(50) ? EIO : ENOSPC : 0;
+    if (!random_.chance(trouble == Trouble::data_writes ? 25 : 8)) return 0;
+    return random_.chance(50) ? EIO : ENOSPC;
   };
 }
 
@@ -240,6 +250,7 @@ void History::crash(Stack& stack, Oracle::Crash how) {
   }
   oracle_.crashed(how);
   verify(disks_, fmt::format("{} at step {} of life {}", name_of(how), stack.queue().steps(), life_), how);
+  if (options_.damage && !result_.violation && !disks_.layers.empty() && random_.chance(15)) verify_damaged();
 }
 
 std::vector<Range> History::known_ranges() const {
@@ -261,7 +272,7 @@ void History::verify(const Disks& disks, const std::string& when, std::optional<
   sim::Trace trace;
   Stack stack(random, trace, shape_);
   watch(stack.queue(), "reading after " + when);
-  auto opened = stack.open(disks, false, random.chance(25) ? shape_.pending_percent : 0);
+  auto opened = stack.open(disks, random.chance(40), random.chance(25) ? shape_.pending_percent : 0);
   if (!opened) return complain(fmt::format("after {}: cannot open: {}", when, opened.error().text()));
   read_known(stack, when, settle);
   trace_.note("verified", "", result_.states, trace.hash());

@@ -52,7 +52,7 @@ class History {
   void act(Stack& stack);
   void end_life(Stack& stack, Workload& workload);
   void close(Stack& stack, Workload& workload);
-  void set_trouble(sim::SimStore& store, Trouble trouble, std::uint64_t data_offset);
+  void set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset);
   void before_step(Stack& stack, std::uint64_t step);
   void crash(Stack& stack, Oracle::Crash how);
 
@@ -62,7 +62,9 @@ class History {
   void read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle);
   void verify_created(const Disks& disks);
   void verify_damaged();
-  [[nodiscard]] std::string inflict(sim::SimDisk& disk, const native::Superblock& superblock, Range& suspect);
+  [[nodiscard]] bool is_named(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t page, std::uint64_t slot);
+  [[nodiscard]] std::string inflict(const std::shared_ptr<sim::SimDisk>& layer, const native::Superblock& superblock,
+                                    Range& suspect);
   void read_damaged(Stack& stack, const std::string& what, Range suspect);
   [[nodiscard]] std::vector<Range> known_ranges() const;
   void complain(std::string text);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "crash/shape.h"
@@ -50,7 +51,8 @@ class Stack {
   [[nodiscard]] sim::SimQueue& queue() noexcept { return queue_; }
   [[nodiscard]] Device& device() noexcept { return *device_; }
   [[nodiscard]] CowTarget& top() noexcept { return *top_; }
-  [[nodiscard]] sim::SimStore& top_store() noexcept { return *stores_.back(); }
+  // Of the base and the layers, lowest first.
+  [[nodiscard]] std::span<const std::shared_ptr<sim::SimStore>> stores() const noexcept { return stores_; }
 
  private:
   [[nodiscard]] std::shared_ptr<sim::SimStore> add_store(const std::shared_ptr<sim::SimDisk>& disk,

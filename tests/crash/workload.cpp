@@ -222,8 +222,14 @@ void Workload::check_status(const Request& request, IoStatus status) {
     }
     return;
   }
-  const bool may_fail = trouble_ == Trouble::anything || (may_have_failed() && request.ask != Ask::read) ||
-                        (trouble_ != Trouble::none && request.ask != Ask::flush && request.ask != Ask::read);
+  bool may_fail = trouble_ == Trouble::anything;
+  if (request.ask == Ask::read) {
+    may_fail = may_fail || trouble_ == Trouble::base_reads;
+  } else if (request.ask == Ask::flush) {
+    may_fail = may_fail || may_have_failed();
+  } else {
+    may_fail = may_fail || trouble_ != Trouble::none;
+  }
   if (may_fail) return;
   complain(fmt::format("a {} of {:#x}+{:#x} failed with {} ({})", name, request.range.offset,
                        request.range.length, std::strerror(status.error_number()),

@@ -13,12 +13,13 @@
 
 namespace oxbow::crash {
 
-// What may go wrong with the disk of the top layer during one life.
+// What may go wrong with the disks during one life: with that of the top layer, but for base_reads.
 enum class Trouble : std::uint8_t {
   none,
   data_writes,  // writes of data fail now and then; that is never sticky
   full_disk,    // no more room from some moment on; flushes go on working
   anything,     // every kind of call may fail
+  base_reads,   // of the base and the layers below; flushes go on working
 };
 
 // Sends random requests to a device, several at a time, and checks every answer against the oracle.
