@@ -153,6 +153,7 @@ void History::act(Stack& stack) {
   workload_ = &workload;
   if (over_) workload.freeze();
   set_trouble(stack, trouble, superblock.data_offset);
+  if (random_.chance(40)) lie_in_wait(stack, superblock.data_offset);
   workload.run(static_cast<unsigned>(random_.between(1, random_.chance(30) ? 60 : 20)));
   if (!over_ && !workload.violation()) end_life(stack, workload);
   if (workload.violation()) {
@@ -163,6 +164,14 @@ void History::act(Stack& stack) {
   }
   workload.drain();
   if (workload.violation()) complain(fmt::format("life {}: {}", life_, *workload.violation()));
+}
+
+void History::lie_in_wait(Stack& stack, std::uint64_t data_offset) {
+  auto writes = std::make_shared<std::uint64_t>(random_.between(1, 14));
+  stack.stores().back()->observe = [this, &stack, writes, data_offset](const SimStore::Call& call) {
+    if (call.kind != StoreCall::write || call.range.offset >= data_offset || --*writes != 0) return;
+    crash_step_ = stack.queue().steps() + random_.below(12);
+  };
 }
 
 void History::set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset) {

@@ -55,6 +55,8 @@ class History {
   void set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset);
   void before_step(Stack& stack, std::uint64_t step);
   void crash(Stack& stack, Oracle::Crash how);
+  // Arms a crash soon after one of the next writes of metadata, where most can go wrong.
+  void lie_in_wait(Stack& stack, std::uint64_t data_offset);
 
   // Opens `disks` in a world of its own, reads everything that is known, and complains about what may not be.
   // Tells the oracle what was found when `settle` says so.
@@ -62,9 +64,10 @@ class History {
   void read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle);
   void verify_created(const Disks& disks);
   void verify_damaged();
-  [[nodiscard]] bool is_named(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t page, std::uint64_t slot);
-  [[nodiscard]] std::string inflict(const std::shared_ptr<sim::SimDisk>& layer, const native::Superblock& superblock,
-                                    Range& suspect);
+  [[nodiscard]] bool is_named(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t page,
+                              std::uint64_t slot);
+  [[nodiscard]] std::string inflict(const std::shared_ptr<sim::SimDisk>& layer,
+                                    const native::Superblock& superblock, Range& suspect);
   void read_damaged(Stack& stack, const std::string& what, Range suspect);
   [[nodiscard]] std::vector<Range> known_ranges() const;
   void complain(std::string text);

@@ -20,7 +20,22 @@ void add_window(Shape& shape, std::uint64_t from, std::uint64_t to) {
   if (from < end) shape.windows.push_back({from, end - from});
 }
 
-// Several state pages: requests go to where they meet.
+// The state words of clusters of one page lie in its eight sectors: 7 leaves in the first, 8 in each other one. Requests
+// go to where they meet, so that a torn page is neither the old nor the new one.
+void draw_medium(Chooser& chooser, Shape& shape) {
+  constexpr std::uint64_t k_first = 7 * native::k_clusters_per_leaf;
+  constexpr std::uint64_t k_next = 8 * native::k_clusters_per_leaf;
+  const std::uint64_t size =
+      (k_first + chooser.between(1, 3) * k_next) * k_cluster + chooser.between(1, 40) * k_sector_bytes;
+  shape.layers.push_back({size, 12, chooser.chance(80)});
+  add_window(shape, 0, 2 * k_cluster);
+  for (std::uint64_t border = k_first; border * k_cluster < size; border += k_next) {
+    add_window(shape, (border - 1) * k_cluster, (border + 2) * k_cluster);
+  }
+  shape.base_bytes = chooser.chance(50) ? size : chooser.below(size / k_sector_bytes + 1) * k_sector_bytes;
+}
+
+// Several state pages: requests go to where they meet, and into their middle.
 void draw_large(Chooser& chooser, Shape& shape) {
   const std::uint64_t pages = chooser.between(2, 3);
   const std::uint64_t size = pages * k_page_span + chooser.between(1, 40) * k_sector_bytes;
@@ -28,6 +43,8 @@ void draw_large(Chooser& chooser, Shape& shape) {
   for (std::uint64_t page = 1; page <= pages; ++page) {
     add_window(shape, page * k_page_span - chooser.between(1, 2) * k_cluster,
                page * k_page_span + chooser.between(1, 2) * k_cluster);
+    const std::uint64_t middle = page * k_page_span - k_page_span / 2;
+    add_window(shape, middle, middle + 2 * k_cluster);
   }
   add_window(shape, 0, 2 * k_cluster);
   const Range& window = shape.windows[chooser.below(shape.windows.size())];
@@ -57,8 +74,11 @@ Shape draw_shape(Chooser& chooser) {
   shape.base_durable = chooser.chance(70);
   shape.pending_percent = chooser.chance(20) ? 100 : static_cast<unsigned>(chooser.between(10, 90));
   shape.depth = static_cast<unsigned>(chooser.chance(25) ? 1 : chooser.between(2, 6));
-  if (chooser.chance(12)) {
+  const std::uint64_t kind = chooser.below(100);
+  if (kind < 20) {
     draw_large(chooser, shape);
+  } else if (kind < 40) {
+    draw_medium(chooser, shape);
   } else {
     draw_small(chooser, shape);
   }

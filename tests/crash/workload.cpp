@@ -37,6 +37,7 @@ Workload::Workload(Chooser& chooser, Oracle& oracle, const Shape& shape, Stack& 
     : chooser_(chooser),
       oracle_(oracle),
       shape_(shape),
+      habits_(draw_habits(chooser, shape.windows)),
       stack_(stack),
       cluster_(std::uint64_t{1} << cluster_shift),
       trouble_(trouble) {
@@ -89,18 +90,36 @@ void Workload::read_all() {
   drain();
 }
 
+Habits draw_habits(Chooser& chooser, const std::vector<Range>& windows) {
+  static constexpr Habits k_habits[] = {
+      {10, 10, 15, 15, 15, {}},  // of everything
+      {5, 5, 40, 5, 10, {}},     // flushes
+      {10, 5, 5, 5, 60, {}},     // durable changes
+      {15, 40, 10, 10, 10, {}},  // discards, soon written again
+      {5, 15, 5, 40, 5, {}},     // reads
+  };
+  Habits habits = k_habits[chooser.chance(50) ? 0 : chooser.below(std::size(k_habits))];
+  habits.windows = windows;
+  if (windows.size() > 1 && chooser.chance(40)) habits.windows = {windows[chooser.below(windows.size())]};
+  return habits;
+}
+
 Workload::Ask Workload::draw_ask() {
-  const std::uint64_t drawn = chooser_.below(100);
-  if (drawn < 50) return Ask::write;
-  if (drawn < 60) return Ask::zero;
-  if (drawn < 70) return Ask::discard;
-  if (drawn < 85) return Ask::flush;
-  return Ask::read;
+  std::uint64_t drawn = chooser_.below(100);
+  const auto is = [&drawn](unsigned percent) {
+    const bool here = drawn < percent;
+    drawn -= here ? 0 : percent;
+    return here;
+  };
+  if (is(habits_.zero)) return Ask::zero;
+  if (is(habits_.discard)) return Ask::discard;
+  if (is(habits_.flush)) return Ask::flush;
+  return is(habits_.read) ? Ask::read : Ask::write;
 }
 
 // Sectors, whole clusters, parts of them, and odd bytes; often where clusters meet.
 Range Workload::draw_range() {
-  const Range& window = shape_.windows[chooser_.below(shape_.windows.size())];
+  const Range& window = habits_.windows[chooser_.below(habits_.windows.size())];
   const std::uint64_t unit = chooser_.chance(35) ? cluster_ : chooser_.chance(75) ? k_sector_bytes : 1;
   std::uint64_t at = window.offset + chooser_.below(window.length);
   if (chooser_.chance(30)) at = at / cluster_ * cluster_;
@@ -134,7 +153,7 @@ void Workload::submit(Request& request) {
   if (ask == Ask::read) return submit_read(request, range);
   request.ask = ask;
   request.range = range;
-  request.durable = ask != Ask::flush && chooser_.chance(15);
+  request.durable = ask != Ask::flush && chooser_.chance(habits_.durable);
   request.allocate = ask == Ask::zero && chooser_.chance(40);
   if (ask == Ask::flush) {
     request.range = {};

@@ -22,6 +22,18 @@ enum class Trouble : std::uint8_t {
   base_reads,   // of the base and the layers below; flushes go on working
 };
 
+// What is asked for in one life, in percent, and where. Thread safety: a value.
+struct Habits {
+  unsigned zero;
+  unsigned discard;
+  unsigned flush;
+  unsigned read;     // the rest are writes
+  unsigned durable;  // of the changes
+  std::vector<Range> windows;
+};
+// `windows` or, often, some of them.
+[[nodiscard]] Habits draw_habits(sim::Chooser& chooser, const std::vector<Range>& windows);
+
 // Sends random requests to a device, several at a time, and checks every answer against the oracle.
 // Thread safety: none.
 class Workload {
@@ -72,6 +84,7 @@ class Workload {
   sim::Chooser& chooser_;
   Oracle& oracle_;
   const Shape& shape_;
+  const Habits habits_;
   Stack& stack_;
   std::uint64_t cluster_;
   Trouble trouble_;

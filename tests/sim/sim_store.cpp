@@ -93,6 +93,7 @@ std::unique_ptr<SimStore::Operation> SimStore::take() {
 
 int SimStore::failure_of(const Operation& operation) {
   const Call call{operation.wanted.kind, operation.wanted.range, calls_++};
+  if (observe) observe(call);
   if (fault) {
     if (const int failure = fault(call); failure != 0) return failure;
   }

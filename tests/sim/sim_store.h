@@ -59,6 +59,8 @@ class SimStore final : public Store {
   // Asked at every call: an errno value makes it fail, 0 lets it succeed. A write, zero or discard that fails
   // has taken effect in a part of its sectors; a sync or durable write that fails may leave clean what is not durable.
   std::function<int(const Call&)> fault;
+  // Told of every call that is submitted.
+  std::function<void(const Call&)> observe;
   // Whether blocks without room are refused with ENOSPC.
   void set_full(bool full) noexcept { full_ = full; }
 
