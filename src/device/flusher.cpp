@@ -12,8 +12,10 @@ Flusher::Kick::Kick(Flusher& owner_flusher, Queue& owner) noexcept
     : Io(owner,
          [](Io& self) noexcept {
            Flusher& kicked = static_cast<Kick&>(self).flusher;
-           // The run reports to the waiters by itself, so nobody needs to hear of its end.
-           (void)kicked.run(kicked.queue_).detach(kicked.finished_);
+           // A run reports to the waiters by itself; only one that could not even start has nothing told them.
+           const Progress progress = kicked.run(kicked.queue_).detach(kicked.finished_);
+           if (!progress.is_done() || progress.status().ok()) return;
+           while (Io* const unserved = kicked.take_waiting()) answer(unserved, progress.status());
          }),
       flusher(owner_flusher) {}
 
@@ -56,25 +58,28 @@ Progress Flusher::join(Io& waiter) noexcept {
   return Progress::pending();
 }
 
+// Null, and no longer running, when nobody waits.
+Io* Flusher::take_waiting() noexcept {
+  const std::lock_guard lock(mutex_);
+  running_ = waiting_ != nullptr;
+  return std::exchange(waiting_, nullptr);
+}
+
+void Flusher::answer(Io* served, IoStatus status) noexcept {
+  while (served != nullptr) {
+    Io* const each = std::exchange(served, served->next);
+    each->queue->post(*each, status.ok() ? status : IoStatus::error(EIO));
+  }
+}
+
 Task Flusher::run(Queue& queue) {
-  for (;;) {
-    Io* served = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      served = std::exchange(waiting_, nullptr);
-      if (served == nullptr) {
-        running_ = false;
-        co_return IoStatus{};
-      }
-    }
+  while (Io* const served = take_waiting()) {
     bool more = true;
     IoStatus status;
     while (more && status.ok()) status = co_await flush_once(queue, more);
-    while (served != nullptr) {
-      Io* const each = std::exchange(served, served->next);
-      each->queue->post(*each, status.ok() ? status : IoStatus::error(EIO));
-    }
+    answer(served, status);
   }
+  co_return IoStatus{};
 }
 
 Task Flusher::flush_once(Queue& queue, bool& more) {

@@ -39,6 +39,8 @@ class Flusher {
   Progress join(Io& waiter) noexcept;
 
  private:
+  [[nodiscard]] Io* take_waiting() noexcept;
+  static void answer(Io* served, IoStatus status) noexcept;
   [[nodiscard]] Task run(Queue& queue);
   [[nodiscard]] Task flush_once(Queue& queue, bool& more);
   [[nodiscard]] Task carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier);

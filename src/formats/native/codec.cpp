@@ -91,6 +91,11 @@ std::optional<std::string> contradiction(const Superblock& s) {
                     g.ring_offset == s.ring_offset && g.ring_length == s.ring_length &&
                     g.data_offset == s.data_offset;
   if (!same) return "the offsets don't follow from max_size and cluster_shift";
+  if (s.page_count > k_record_slot_bit) {
+    return fmt::format("it would have {} state pages, flush records can name {}", s.page_count,
+                       k_record_slot_bit);
+  }
+  if (!all_zero(s.reserved)) return "its reserved bytes are not zero";
   if (s.epoch == 0 || s.absent_before > s.epoch) {
     return fmt::format("absent_before {} and epoch {} don't fit each other", s.absent_before, s.epoch);
   }
@@ -137,6 +142,7 @@ SlotState inspect(const StatePage& page, std::uint64_t index, std::uint32_t slot
                   const Superblock& superblock) noexcept {
   if (page.crc == 0 && all_zero(page)) return SlotState::never_written;
   const bool sound = page.magic == k_page_magic && page.index == index && page.slot == slot &&
+                     page.reserved0 == 0 && all_zero(page.reserved1) &&
                      page.crc == salted_crc(page, superblock.salt) && page.epoch <= superblock.epoch;
   if (!sound) return SlotState::damaged;
   return page.epoch < superblock.absent_before ? SlotState::dead : SlotState::valid;
@@ -145,8 +151,8 @@ SlotState inspect(const StatePage& page, std::uint64_t index, std::uint32_t slot
 SlotState inspect(const FlushRecord& record, std::uint32_t slot, const Superblock& superblock) noexcept {
   if (record.crc == 0 && all_zero(record)) return SlotState::never_written;
   const bool sound = record.magic == k_record_magic && record.slot == slot &&
-                     record.count <= k_pages_per_flush && record.crc == salted_crc(record, superblock.salt) &&
-                     record.epoch <= superblock.epoch;
+                     record.count <= k_pages_per_flush && all_zero(record.reserved0) &&
+                     record.crc == salted_crc(record, superblock.salt) && record.epoch <= superblock.epoch;
   if (!sound) return SlotState::damaged;
   return record.epoch < superblock.absent_before ? SlotState::dead : SlotState::valid;
 }

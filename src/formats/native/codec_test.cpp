@@ -74,6 +74,8 @@ TEST(Superblock, EveryContradictionIsNamed) {
        "superblock copy 0: base_visible 1073741825 is above size 1073741824"},
       {[](Superblock& s) { s.data_offset += 4096; }, Fault::inconsistent,
        "superblock copy 0: the offsets don't follow from max_size and cluster_shift"},
+      {[](Superblock& s) { s.reserved[431] = 1; }, Fault::inconsistent,
+       "superblock copy 0: its reserved bytes are not zero"},
       {[](Superblock& s) { s.absent_before = 4; }, Fault::inconsistent,
        "superblock copy 0: absent_before 4 and epoch 3 don't fit each other"},
       {[](Superblock& s) { s.state = LayerState{5}; }, Fault::inconsistent,

@@ -107,6 +107,11 @@ Result<std::shared_ptr<FileStore>> FileStore::make_direct(UniqueFd fd, const std
       new DirectFile(std::move(fd), std::move(buffered), path, options, identity, *limits));
 }
 
+void FileStore::drop_cache() noexcept {
+  // Advice: where it isn't followed, what is read is what was read before.
+  (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 Result<void> FileStore::lock(LockMode mode) {
   const int error = lock_file(fd_.get(), mode);
   if (error != 0) return std::unexpected(lock_refused("cannot lock file", path_, error));

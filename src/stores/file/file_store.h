@@ -50,6 +50,9 @@ class FileStore : public Store {
   [[nodiscard]] Result<FileIdentity> current_identity() const;
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual bool direct() const noexcept { return false; }
+  // Forgets what the page cache holds of the file, but for what still has to be written: after a failed
+  // barrier Linux keeps pages that never reached the medium and calls them clean.
+  void drop_cache() noexcept;
   // For sending from it; borrowed, as long as the store. -1 with direct I/O.
   [[nodiscard]] int descriptor() const noexcept { return direct() ? -1 : fd_.get(); }
 

@@ -196,7 +196,7 @@ Step CowTarget::plan_punch(Range range, Plan& plan) noexcept {
   const std::uint64_t first = range.offset >> shift_;
   const std::uint64_t end = ((range.end() - 1) >> shift_) + 1;
   const StateMap::Run run = states_.run(first, end - first);
-  std::uint64_t count = run.count;
+  std::uint64_t count = 0;
   if (run.state == ClusterState::zero) {
     count = claims_.unclaimed(first, run.count);
     if (count == 0) return busy_at(first);

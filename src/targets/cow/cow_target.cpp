@@ -41,12 +41,14 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
                                              "use a newer oxbow, or --read-only",
                                              foreign)));
   }
+  const std::string where = layer->describe();
   try {
-    std::shared_ptr<CowTarget> target(new CowTarget(layer, std::move(base), options, std::move(*head)));
+    std::shared_ptr<CowTarget> target(
+        new CowTarget(std::move(layer), std::move(base), options, std::move(*head)));
     if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
     return target;
   } catch (const std::bad_alloc&) {
-    return std::unexpected(Error::from_errno("cannot open layer", layer->describe(), ENOMEM));
+    return std::unexpected(Error::from_errno("cannot open layer", where, ENOMEM));
   }
 }
 

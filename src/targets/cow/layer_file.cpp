@@ -23,9 +23,12 @@ constexpr std::uint64_t k_least_max_size_bytes = std::uint64_t{16} << 40;
 constexpr std::uint64_t k_growth_factor = 16;
 
 // Room to grow, as far as the format goes.
-std::uint64_t usual_max_size(std::uint64_t size) noexcept {
-  if (size > native::k_largest_size_bytes / k_growth_factor) return native::k_largest_size_bytes;
-  return std::max(k_least_max_size_bytes, size * k_growth_factor);
+std::uint64_t usual_max_size(std::uint64_t size, std::uint32_t cluster_shift) noexcept {
+  const std::uint64_t nameable = (std::uint64_t{native::k_record_slot_bit} * native::k_clusters_per_page)
+                                 << std::min(cluster_shift, native::k_largest_cluster_shift);
+  const std::uint64_t largest = std::min(native::k_largest_size_bytes, nameable);
+  const std::uint64_t wanted = size > largest / k_growth_factor ? largest : size * k_growth_factor;
+  return std::max({k_least_max_size_bytes, size, wanted});
 }
 
 std::string time_text(std::int64_t ns) {
@@ -60,7 +63,7 @@ Result<native::Superblock> describe_layer(const LayerDescription& d) {
   s.created_ns = d.created_ns;
   s.size = d.size_bytes;
   s.base_visible = std::min(d.base.size, d.size_bytes);
-  s.max_size = d.max_size_bytes != 0 ? d.max_size_bytes : usual_max_size(d.size_bytes);
+  s.max_size = d.max_size_bytes != 0 ? d.max_size_bytes : usual_max_size(d.size_bytes, d.cluster_shift);
   s.cluster_shift = d.cluster_shift;
   const native::Geometry g = native::geometry(s.max_size, s.cluster_shift);
   s.page_count = g.page_count;

@@ -20,7 +20,11 @@ TEST(DescribeLayer, LeavesRoomToGrow) {
   constexpr std::uint64_t k_tebibyte = std::uint64_t{1} << 40;
   EXPECT_EQ(describe_layer(example(1 << 20))->max_size, 16 * k_tebibyte);
   EXPECT_EQ(describe_layer(example(2 * k_tebibyte))->max_size, 32 * k_tebibyte);
-  EXPECT_EQ(describe_layer(example(native::k_largest_size_bytes))->max_size, native::k_largest_size_bytes);
+  LayerDescription largest = example(native::k_largest_size_bytes);
+  largest.cluster_shift = native::k_largest_cluster_shift;
+  EXPECT_EQ(describe_layer(largest)->max_size, native::k_largest_size_bytes);
+  EXPECT_EQ(describe_layer(example(std::uint64_t{100} << 50))->max_size,
+            (std::uint64_t{1} << 31) * native::k_clusters_per_page * 4096);
   EXPECT_EQ(describe_layer(example(3 << 20))->base_visible, 1U << 20);
 }
 
@@ -33,6 +37,9 @@ TEST(DescribeLayer, RefusesWhatCannotBe) {
   EXPECT_EQ(why(example(native::k_largest_size_bytes + 1)),
             "cannot create layer: base.img: 1152921504606846977 bytes are more than the format's "
             "1152921504606846976");
+  EXPECT_EQ(why(example(native::k_largest_size_bytes)),
+            "cannot create layer: base.img: it would have 17452565521 state pages, flush records can name "
+            "2147483648");
   EXPECT_EQ(why(example(4096)),
             "cannot create layer: base.img: a size of 4096 bytes is below the base's 1048576");
   LayerDescription long_path = example(1 << 20);

@@ -113,6 +113,11 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     return std::unexpected(cannot_open(path, "a layer is a regular file, this is a block device"));
   }
   auto head = read_layer_head(context.queue, **store);
+  if (head && head->superblock.state == native::LayerState::in_use) {
+    // The end before may have been a failed barrier; what counts is what the medium has.
+    (*store)->drop_cache();
+    head = read_layer_head(context.queue, **store);
+  }
   if (!head) return std::unexpected(head.error());
   const std::string base_path = resolve_base_path(path, native::base_path(head->superblock));
   auto base = open_base(context, base_path, head->superblock, depth);
