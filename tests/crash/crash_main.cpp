@@ -125,14 +125,16 @@ int main(int argc, char** argv) {
       "left");
   app.add_option("--states", arguments.states,
                  "check at least this many crash states (default 10000; OXBOW_TEST_FULL=1: 100000)");
-  app.add_option("--seed", arguments.seed, "of the first history; each next one has the next number");
-  CLI::Option* one = app.add_option("--history", arguments.history, "run this one history only");
+  const CLI::Option* seed =
+      app.add_option("--seed", arguments.seed, "of the first history; each next one has the next number");
+  const CLI::Option* one = app.add_option("--history", arguments.history, "run this one history only");
   app.add_option("--kind", arguments.kind, "which histories: all, power, kill, trouble or damage")
       ->check(CLI::IsMember({"all", "power", "kill", "trouble", "damage"}));
   app.add_option("--canary", arguments.canary, "break this rule (crash-test-canary only)");
   app.add_flag("--verbose", arguments.verbose, "print the whole trace of a violation, and of --history");
   CLI11_PARSE(app, argc, argv);
   arguments.one = one->count() > 0;
+  if (seed->count() == 0 && !arguments.one) arguments.seed = oxbow::test::seed();
   if (!arguments.canary.empty() && !choose_canary(arguments.canary)) return 2;
   return run(arguments);
 }

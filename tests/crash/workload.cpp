@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace oxbow::crash {
@@ -91,15 +92,14 @@ void Workload::read_all() {
 }
 
 Habits draw_habits(Chooser& chooser, const std::vector<Range>& windows) {
-  static constexpr Habits k_habits[] = {
-      {10, 10, 15, 15, 15, {}},  // of everything
-      {5, 5, 40, 5, 10, {}},     // flushes
-      {10, 5, 5, 5, 60, {}},     // durable changes
-      {15, 40, 10, 10, 10, {}},  // discards, soon written again
-      {5, 15, 5, 40, 5, {}},     // reads
+  static constexpr std::array k_shares{
+      Shares{.zero = 10, .discard = 10, .flush = 15, .read = 15, .durable = 15},
+      Shares{.zero = 5, .discard = 5, .flush = 40, .read = 5, .durable = 10},
+      Shares{.zero = 10, .discard = 5, .flush = 5, .read = 5, .durable = 60},
+      Shares{.zero = 15, .discard = 40, .flush = 10, .read = 10, .durable = 10},
+      Shares{.zero = 5, .discard = 15, .flush = 5, .read = 40, .durable = 5},
   };
-  Habits habits = k_habits[chooser.chance(50) ? 0 : chooser.below(std::size(k_habits))];
-  habits.windows = windows;
+  Habits habits{k_shares[chooser.chance(50) ? 0 : chooser.below(k_shares.size())], windows};
   if (windows.size() > 1 && chooser.chance(40)) habits.windows = {windows[chooser.below(windows.size())]};
   return habits;
 }
@@ -111,10 +111,10 @@ Workload::Ask Workload::draw_ask() {
     drawn -= here ? 0 : percent;
     return here;
   };
-  if (is(habits_.zero)) return Ask::zero;
-  if (is(habits_.discard)) return Ask::discard;
-  if (is(habits_.flush)) return Ask::flush;
-  return is(habits_.read) ? Ask::read : Ask::write;
+  if (is(habits_.shares.zero)) return Ask::zero;
+  if (is(habits_.shares.discard)) return Ask::discard;
+  if (is(habits_.shares.flush)) return Ask::flush;
+  return is(habits_.shares.read) ? Ask::read : Ask::write;
 }
 
 // Sectors, whole clusters, parts of them, and odd bytes; often where clusters meet.
@@ -153,7 +153,7 @@ void Workload::submit(Request& request) {
   if (ask == Ask::read) return submit_read(request, range);
   request.ask = ask;
   request.range = range;
-  request.durable = ask != Ask::flush && chooser_.chance(habits_.durable);
+  request.durable = ask != Ask::flush && chooser_.chance(habits_.shares.durable);
   request.allocate = ask == Ask::zero && chooser_.chance(40);
   if (ask == Ask::flush) {
     request.range = {};

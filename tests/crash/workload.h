@@ -22,13 +22,18 @@ enum class Trouble : std::uint8_t {
   base_reads,   // of the base and the layers below; flushes go on working
 };
 
-// What is asked for in one life, in percent, and where. Thread safety: a value.
-struct Habits {
+// What is asked for, in percent. Thread safety: a value.
+struct Shares {
   unsigned zero;
   unsigned discard;
   unsigned flush;
   unsigned read;     // the rest are writes
   unsigned durable;  // of the changes
+};
+
+// What a life is like: what is asked for, and where. Thread safety: a value.
+struct Habits {
+  Shares shares;
   std::vector<Range> windows;
 };
 // `windows` or, often, some of them.
