@@ -69,6 +69,8 @@ class RawClient {
     std::size_t done = 0;
     while (done < bytes.size()) {
       const ssize_t sent = ::send(socket_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR)
+        continue;  // so does the end of an io_uring, while there is a time limit
       if (sent <= 0) return false;
       done += static_cast<std::size_t>(sent);
     }
@@ -80,6 +82,7 @@ class RawClient {
     std::size_t done = 0;
     while (done < length) {
       const ssize_t got = ::recv(socket_.get(), out.data() + done, length - done, 0);
+      if (got < 0 && errno == EINTR) continue;
       if (got <= 0) break;
       done += static_cast<std::size_t>(got);
     }
@@ -88,7 +91,11 @@ class RawClient {
   }
   [[nodiscard]] bool at_end() const {
     std::byte more{};
-    return ::recv(socket_.get(), &more, 1, 0) == 0;
+    ssize_t got = 0;
+    do {
+      got = ::recv(socket_.get(), &more, 1, 0);
+    } while (got < 0 && errno == EINTR);
+    return got == 0;
   }
   // Whether nothing comes for a while.
   [[nodiscard]] bool quiet(int milliseconds = 50) const {
