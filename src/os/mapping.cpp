@@ -15,6 +15,8 @@ std::expected<Mapping, int> Mapping::anonymous(std::uint64_t bytes) noexcept {
   void* start =
       ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) return std::unexpected(errno);
+  // Advice: where the kernel has no huge pages it fails, and nothing is lost.
+  (void)::madvise(start, bytes, MADV_NOHUGEPAGE);
   return Mapping(start, bytes);
 }
 

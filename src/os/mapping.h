@@ -23,7 +23,8 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  // `bytes` of zeros that take no memory until they are touched, and none is promised.
+  // `bytes` of zeros that take no memory until they are touched, and none is promised. Never in huge pages, so that
+  // touching one byte takes one small page.
   [[nodiscard]] static std::expected<Mapping, int> anonymous(std::uint64_t bytes) noexcept;
   // The first `bytes` of a file, shared and writable; takes no memory of its own.
   [[nodiscard]] static std::expected<Mapping, int> shared(int fd, std::uint64_t bytes) noexcept;

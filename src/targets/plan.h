@@ -121,7 +121,6 @@ struct Preparation {
   Buffer buffer;  // taken from the queue's pool by the device: `buffer_bytes` long
   std::uint64_t buffer_bytes = 0;
   std::uint64_t key = 0;
-  std::uint64_t note = 0;  // the target's own
 };
 
 // A control write that belongs to a flush. `data` points into the memory of the FlushPlan.

@@ -57,7 +57,8 @@ class Scene {
   [[nodiscard]] virtual std::vector<std::byte> initial() const = 0;
   // Whether it can be closed and opened again.
   [[nodiscard]] virtual bool lasts() const { return true; }
-  // While closed: puts a layer on top, as large or larger. Returns the device's new size, 0 when nothing was done.
+  // While closed: puts a layer on top, as large or larger. Returns the device's new size, 0 when nothing was
+  // done.
   [[nodiscard]] virtual std::uint64_t grow(Queue& /*queue*/) { return 0; }
   // That what must never be written is as it was; empty, or what is wrong.
   [[nodiscard]] virtual std::string verify() const { return {}; }

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <new>
+#include <utility>
 
 namespace oxbow {
 namespace {
@@ -18,14 +20,20 @@ constexpr std::uint64_t pattern(ClusterState state) noexcept {
   return k_low_bits * static_cast<std::uint64_t>(state);
 }
 
+Mapping reserve(std::uint64_t bytes) {
+  auto memory = Mapping::anonymous(bytes);
+  if (!memory) throw std::bad_alloc();
+  return std::move(*memory);
+}
+
 }  // namespace
 
 StateMap::StateMap(std::uint64_t clusters)
     : leaf_count_((clusters + k_clusters_per_leaf - 1) / k_clusters_per_leaf),
-      table_memory_(leaf_count_ * sizeof(std::atomic<std::uint32_t>)),
-      arena_memory_((leaf_count_ + 1) * sizeof(Leaf)),
-      table_(static_cast<std::atomic<std::uint32_t>*>(table_memory_.data())),
-      arena_(static_cast<Leaf*>(arena_memory_.data())) {
+      table_memory_(reserve(leaf_count_ * sizeof(std::atomic<std::uint32_t>))),
+      arena_memory_(reserve((leaf_count_ + 1) * sizeof(Leaf))),
+      table_(reinterpret_cast<std::atomic<std::uint32_t>*>(table_memory_.data())),
+      arena_(reinterpret_cast<Leaf*>(arena_memory_.data())) {
   // Zeroed memory is what value-initialised atomics are, and writing it would take the memory that is to be
   // saved.
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(Leaf) == 64);

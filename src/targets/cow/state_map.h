@@ -12,7 +12,7 @@
 #include <mutex>
 
 #include "formats/native/layout.h"
-#include "os/reserved_memory.h"
+#include "os/mapping.h"
 
 namespace oxbow {
 
@@ -57,8 +57,8 @@ class StateMap {
   void for_words(std::uint64_t first, std::uint64_t count, Visit&& visit) noexcept;
 
   std::uint64_t leaf_count_;
-  ReservedMemory table_memory_;  // of leaf numbers; 0: no leaf, all absent
-  ReservedMemory arena_memory_;  // of leaves; number 0 is never used
+  Mapping table_memory_;  // of leaf numbers; 0: no leaf, all absent
+  Mapping arena_memory_;  // of leaves; number 0 is never used
   std::atomic<std::uint32_t>* table_;
   Leaf* arena_;
   std::atomic<std::uint32_t> next_leaf_{1};
