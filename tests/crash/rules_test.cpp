@@ -2,6 +2,7 @@
 // Single rules of the durability contract, each in a scenario as small as it can be.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -57,6 +58,20 @@ class OnlySector final : public sim::PowerLoss {
 
  private:
   std::uint64_t sector_;
+};
+
+// Tears the records that are not durable: of each only its first sector is found.
+class TornRecords final : public sim::PowerLoss {
+ public:
+  explicit TornRecords(const native::Superblock& superblock) noexcept : superblock_(superblock) {}
+  [[nodiscard]] std::size_t survivor(std::uint64_t sector,
+                                     std::span<const sim::OperationId> operations) override {
+    const bool first = std::ranges::count(superblock_.record_offset, sector * k_sector_bytes) > 0;
+    return first ? operations.size() : 0;
+  }
+
+ private:
+  const native::Superblock& superblock_;
 };
 
 // A simulated device over one layer without a base, or over a plain disk.
@@ -224,25 +239,31 @@ class TornPage : public testing::Test {
   static constexpr std::uint64_t k_page = native::k_clusters_per_page * 4096;
   static constexpr std::uint64_t k_far = k_page - 4096;  // its state is in the last sector of the page
 
-  void tear() {
-    world_.open_layer(2 * k_page);
-    ASSERT_TRUE(world_.write_now(0, letters('a')).ok());
-    ASSERT_TRUE(world_.write_now(k_far, letters('a')).ok());
+  // Tears the second slot of page `pages` - 1, in a flush that writes `beside` pages after it too.
+  void tear(std::uint64_t pages = 1, std::uint64_t beside = 1) {
+    page_ = (pages - 1) * k_page;
+    world_.open_layer((pages + beside) * k_page);
+    ASSERT_TRUE(world_.write_now(page_, letters('a')).ok());
+    ASSERT_TRUE(world_.write_now(page_ + k_far, letters('a')).ok());
     ASSERT_TRUE(world_.flush_now().ok());
-    ASSERT_TRUE(world_.write_now(4096, letters('b')).ok());
-    ASSERT_TRUE(world_.write_now(k_far - 4096, letters('b')).ok());
+    ASSERT_TRUE(world_.write_now(page_ + 4096, letters('b')).ok());
+    ASSERT_TRUE(world_.write_now(page_ + k_far - 4096, letters('b')).ok());
+    for (std::uint64_t i = 0; i < beside; ++i) {
+      ASSERT_TRUE(world_.write_now((pages + i) * k_page, letters('b', 512)).ok());
+    }
     world_.die_at_sync(2);
     EXPECT_FALSE(world_.flush_now().ok());
-    OnlySector torn(world_.superblock.slot_offset[1] / k_sector_bytes);
+    OnlySector torn((world_.superblock.slot_offset[1] + (pages - 1) * native::k_page_bytes) / k_sector_bytes);
     world_.power_loss(torn);
   }
   void expect_old() {
-    EXPECT_EQ(world_.letter(0), 'a');
-    EXPECT_EQ(world_.letter(k_far), 'a');
-    EXPECT_EQ(world_.letter(4096), '.');
-    EXPECT_EQ(world_.letter(k_far - 4096), '.');
+    EXPECT_EQ(world_.letter(page_), 'a');
+    EXPECT_EQ(world_.letter(page_ + k_far), 'a');
+    EXPECT_EQ(world_.letter(page_ + 4096), '.');
+    EXPECT_EQ(world_.letter(page_ + k_far - 4096), '.');
   }
   World world_{1};
+  std::uint64_t page_ = 0;
 };
 
 TEST_F(TornPage, GivesWayToTheOlderSlot) {
@@ -258,6 +279,32 @@ TEST_F(TornPage, StaysExcusedWhenTheNextSessionWritesAnotherPage) {
   world_.power_loss(worst);
   expect_old();
   EXPECT_EQ(world_.letter(k_page), 'c');
+}
+
+// The next record goes to the other slot: torn itself, it leaves the one that excuses the page. (A record of few
+// pages fits in its first sector; so the one that excuses names many.)
+TEST_F(TornPage, StaysExcusedWhileTheNextRecordIsWritten) {
+  tear(1, 300);
+  ASSERT_TRUE(world_.write_now(k_page, letters('c')).ok());
+  world_.die_at_sync(1);  // the record was written, and is not durable
+  EXPECT_FALSE(world_.flush_now().ok());
+  TornRecords torn(world_.superblock);
+  world_.power_loss(torn);
+  expect_old();
+}
+
+// Torn pages come before all others: the first record has to name them even when it has no room for all that is dirty.
+TEST_F(TornPage, StaysExcusedWhenMorePagesAreDirtyThanARecordNames) {
+  constexpr std::uint64_t k_others = native::k_pages_per_flush + 10;
+  tear(k_others + 1);
+  for (std::uint64_t page = 0; page < k_others; ++page) {
+    ASSERT_TRUE(world_.write_now(page * k_page, letters('c', 512)).ok());
+  }
+  world_.die_at_sync(2);  // the first record is durable, its pages are not
+  EXPECT_FALSE(world_.flush_now().ok());
+  Worst worst;
+  world_.power_loss(worst);
+  expect_old();
 }
 
 TEST_F(TornPage, IsMendedByACloseWithoutAnyChange) {
