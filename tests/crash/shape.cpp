@@ -20,7 +20,7 @@ void add_window(Shape& shape, std::uint64_t from, std::uint64_t to) {
   if (from < end) shape.windows.push_back({from, end - from});
 }
 
-// The state words of clusters of one page lie in its eight sectors: 7 leaves in the first, 8 in each other one. Requests
+// The state words of the clusters of a page lie in its eight sectors: 7 leaves in the first, 8 in each other. Requests
 // go to where they meet, so that a torn page is neither the old nor the new one.
 void draw_medium(Chooser& chooser, Shape& shape) {
   constexpr std::uint64_t k_first = 7 * native::k_clusters_per_leaf;
