@@ -12,13 +12,17 @@
 #include <vector>
 
 #include "device/device.h"
+#include "formats/native/layout.h"
 #include "jobs/create_layer.h"
 #include "jobs/open_device.h"
 #include "model/scene.h"
 #include "os/fd.h"
 #include "os/queue.h"
 #include "sim/chooser.h"
+#include "stores/ram/ram_store.h"
 #include "support/effort.h"
+#include "targets/cow/cow_target.h"
+#include "targets/cow/layer_file.h"
 
 namespace oxbow::model {
 namespace {
@@ -241,6 +245,99 @@ TEST_F(Threads, OverlappingChangesLeaveNothingForeign) {
     }
   });
   EXPECT_EQ(wrong.load(), 0);
+}
+
+// A layer without any I/O in the way: its session is begun, its pages are loaded and have room.
+class Planners : public testing::Test {
+ protected:
+  void open(std::uint64_t clusters) {
+    auto store = RamStore::create({.size_bytes = k_cluster});
+    ASSERT_TRUE(store) << store.error().text();
+    LayerDescription description;
+    description.size_bytes = clusters * k_cluster;
+    description.max_size_bytes = description.size_bytes;
+    ASSERT_TRUE(format_layer(queue_, **store, description));
+    auto target = CowTarget::open(queue_, *store, nullptr, {.writable = true});
+    ASSERT_TRUE(target) << target.error().text();
+    layer_ = *target;
+    Device device(layer_, {.name = "planners"}, queue_);
+    for (std::uint64_t first = 0; first < clusters; first += native::k_clusters_per_page) {
+      const Range whole{first * k_cluster, k_cluster};
+      ASSERT_TRUE(run_blocking(queue_, [&](Io& io) {
+                    return device.discard(io, whole, Durability::with_flush);
+                  }).ok());
+    }
+  }
+  // Writes a part of `cluster`, but for the bytes. Returns whether it was fresh.
+  bool change(std::uint64_t cluster) {
+    Plan plan;
+    const Range part{cluster * k_cluster + 512, 512};
+    while (layer_->plan(part, {.operation = Operation::write}, plan).answer != Answer::ready) {
+      std::this_thread::yield();
+    }
+    layer_->commit(plan);
+    return !plan.claimed.empty();
+  }
+
+  Queue queue_;
+  std::shared_ptr<CowTarget> layer_;
+};
+
+// Between the look at a cluster's state and the claim somebody else may have filled it. Each cluster must be found
+// fresh by one of the planners, once.
+TEST_F(Planners, FindAClusterFreshOnlyOnce) {
+  const std::uint64_t clusters = test::repetitions(400'000, 4'000'000);
+  open(clusters);
+  std::vector<std::atomic<std::uint8_t>> fresh(clusters);
+  const auto change_all = [&] {
+    for (std::uint64_t cluster = 0; cluster < clusters; ++cluster) {
+      if (change(cluster)) fresh[cluster].fetch_add(1);
+    }
+  };
+  {
+    std::jthread other(change_all);
+    change_all();
+  }
+  std::uint64_t wrong = 0;
+  for (const auto& each : fresh) wrong += each.load() == 1 ? 0U : 1U;
+  EXPECT_EQ(wrong, 0U);
+}
+
+// A page is dirty after its words changed, and clean before they are copied: so a change that completed is in the
+// pages of a flush that begins then, or in those of one before.
+TEST_F(Planners, AreSeenByTheNextFlush) {
+  const std::uint64_t clusters = test::repetitions(30'000, 1'000'000);
+  open(clusters);
+  std::vector<native::StatePage> written((clusters - 1) / native::k_clusters_per_page + 1);
+  std::atomic<std::uint64_t> flushes{0};
+  std::atomic<bool> done{false};
+  std::jthread flusher([&] {
+    Queue queue;
+    while (!done.load()) {
+      FlushPlan plan;
+      plan.buffers = &queue.buffers();
+      layer_->capture(plan);
+      for (const FlushWrite& each : plan.rounds[1].writes) {
+        native::StatePage page;
+        std::memcpy(&page, each.data.data(), sizeof(page));
+        written[page.index] = page;
+      }
+      layer_->flushed(plan, plan.status);
+      flushes.fetch_add(1);
+    }
+  });
+  std::uint64_t lost = 0;
+  for (std::uint64_t cluster = 0; cluster < clusters && lost == 0; ++cluster) {
+    (void)change(cluster);
+    // One may have been under way; the one after it began later.
+    for (const std::uint64_t seen = flushes.load(); flushes.load() < seen + 2;) std::this_thread::yield();
+    const std::uint64_t in_page = cluster % native::k_clusters_per_page;
+    const auto& words = written[cluster / native::k_clusters_per_page].leaves[in_page / 256];
+    if ((words[in_page % 256 / 32] >> (2 * (in_page % 32)) & 3) != 3) ++lost;
+  }
+  done.store(true);
+  flusher.join();
+  EXPECT_EQ(lost, 0U);
 }
 
 }  // namespace
