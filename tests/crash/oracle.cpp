@@ -272,10 +272,10 @@ std::string Oracle::complaint(std::uint64_t number, const Sector* sector, unsign
   if (std::all_of(bytes.begin() + from, bytes.begin() + to, is_zero)) {
     text += "zeros";
   } else {
-    const Tale tale = tell_tale(load_word(bytes, std::min((from + 7) / 8 * 8, 504U)));
-    const std::uint64_t meant = number * k_sector_bytes + (from + 7) / 8 * 8;
+    const unsigned word = std::min((from + 7) / 8 * 8, 504U);
+    const Tale tale = tell_tale(load_word(bytes, word));
     text += describe(tale.id);
-    if (tale.offset != meant) text += fmt::format(" of device {:#x}", tale.offset);
+    if (tale.offset != number * k_sector_bytes + word) text += fmt::format(" of device {:#x}", tale.offset);
   }
   text += "; allowed:";
   if (!is_replaced(*sector, sector->base_ended, from, to, firm)) {
