@@ -22,6 +22,11 @@ class [[nodiscard]] IoStatus {
   // 0 on success, else the errno value.
   [[nodiscard]] constexpr int error_number() const noexcept { return error_number_; }
 
+  // Whether there merely was no room.
+  [[nodiscard]] constexpr bool is_lack_of_room() const noexcept {
+    return error_number_ == ENOSPC || error_number_ == EDQUOT || error_number_ == EFBIG;
+  }
+
   friend constexpr bool operator==(IoStatus, IoStatus) noexcept = default;
 
  private:

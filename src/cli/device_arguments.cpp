@@ -79,6 +79,11 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
       command, "--ram", [&](std::uint64_t size) { arguments.ram = size; }, "SIZE",
       "A RAM disk of that size; its contents are gone when it ends.");
   command.add_flag("--prealloc", arguments.preallocate, "With --ram: take all of its memory at once.");
+  add_size_option(
+      command, "--budget", [&](std::uint64_t budget) { arguments.budget = budget; }, "SIZE",
+      "With --ram: the memory that its contents may take; writes that need more fail with no space left. "
+      "Without it, "
+      "its size is the limit.");
   command
       .add_option("--file", arguments.file,
                   "A regular file or block device, as it is. Writes go to the file itself.")
@@ -94,6 +99,7 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
                   "A table of targets, as oxbow-table(7) describes it; - reads it from standard input.")
       ->type_name("FILE");
   command.get_option("--prealloc")->needs("--ram");
+  command.get_option("--budget")->needs("--ram");
   command.get_option("--offset")->needs("--file");
   command.get_option("--length")->needs("--file");
 }
@@ -110,7 +116,7 @@ void check_device_arguments(const DeviceArguments& arguments) {
 Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
   if (!arguments.layer.empty()) return LayerSpec{arguments.layer};
   if (!arguments.overlay.empty()) return OverlaySpec{arguments.base, arguments.base_kind, arguments.overlay};
-  if (arguments.ram) return RamSpec{*arguments.ram, arguments.preallocate};
+  if (arguments.ram) return RamSpec{*arguments.ram, arguments.preallocate, arguments.budget};
   if (!arguments.file.empty()) return FileSpec{arguments.file, arguments.offset, arguments.length};
   return open_table(arguments.table);
 }

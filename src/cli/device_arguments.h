@@ -21,6 +21,7 @@ struct DeviceArguments {
   bool accept_base = false;
   std::optional<std::uint64_t> ram;
   bool preallocate = false;
+  std::optional<std::uint64_t> budget;
   std::string file;
   std::uint64_t offset = 0;
   std::optional<std::uint64_t> length;

@@ -181,9 +181,9 @@ Task Mover::carry_out(Queue& queue, Plan& plan, std::span<const std::byte> paylo
   if (canary(Canary::claim_dropped_early)) plan.drop_claims();
   if (plan.has_move) {
     const IoStatus moved = co_await move(queue, plan, payload, durable);
-    // A durable write is a barrier too: when it fails, what earlier writes left in the same pages may be
-    // lost.
-    if (!moved.ok() && durable) failure_.set(moved);
+    // A durable write is a barrier too: when that part of it fails, what earlier writes left in the same pages
+    // may be lost.
+    if (!moved.ok() && durable && !moved.is_lack_of_room()) failure_.set(moved);
     if (!moved.ok()) co_return moved;
   }
   plan.owner->commit(plan);

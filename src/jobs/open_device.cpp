@@ -64,6 +64,11 @@ Opened open_target(OpenContext& context, const RamSpec& spec) {
   RamOptions options;
   options.size_bytes = spec.size_bytes;
   options.preallocate = spec.preallocate;
+  if (spec.budget_bytes && *spec.budget_bytes < k_ram_page_bytes) {
+    return std::unexpected(refuse("RAM disk", fmt::format("a budget of {} bytes holds no page of {}",
+                                                          *spec.budget_bytes, k_ram_page_bytes)));
+  }
+  options.budget_bytes = spec.budget_bytes.value_or(0);
   auto store = RamStore::create(options);
   if (!store) return std::unexpected(store.error());
   const Range all{0, spec.size_bytes};

@@ -33,6 +33,8 @@ struct OverlaySpec {
 struct RamSpec {
   std::uint64_t size_bytes = 0;
   bool preallocate = false;
+  std::optional<std::uint64_t> budget_bytes =
+      std::nullopt;  // at least a page; without it the size is the limit
 };
 
 // Bytes [offset, offset + length) of a regular file or block device; without a length up to its end.

@@ -18,8 +18,11 @@ enum class ReadMode : std::uint8_t {
 };
 
 enum class WriteMode : std::uint8_t {
-  cached,   // durable with the next completed sync()
-  durable,  // these bytes are durable when it completes (RWF_DSYNC); says nothing of others
+  cached,  // durable with the next completed sync()
+  // These bytes are durable when it completes (RWF_DSYNC); says nothing of others. Lack of room (ENOSPC, EDQUOT,
+  // EFBIG) is found before anything is synced; with any other error, what others wrote may be lost as by a
+  // failed sync().
+  durable,
 };
 
 enum class ZeroMode : std::uint8_t {

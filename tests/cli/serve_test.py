@@ -39,6 +39,21 @@ class ServeTest(CommandTest):
                 server = self.serve("--ram", "1M", "--prealloc")
                 self.assertEqual(server.stop(number), (0, ""))
 
+    def test_a_budget_ends_in_no_space_left(self):
+        server = self.serve("--ram", "1G", "--budget", "64K")
+        self.qemu_io(server.uri, "write -P 5 512M 64k", "read -P 0 0 1M")
+        full = subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 6 0 4k", server.uri], text=True, timeout=60,
+                              capture_output=True, check=False)
+        self.assertIn("No space left on device", full.stdout + full.stderr)
+        self.qemu_io(server.uri, "discard 512M 4k", "write -P 6 0 4k", "read -P 5 536875008 60k")
+        self.assertEqual(server.stop(), (0, ""))
+
+    def test_a_budget_below_a_page_is_refused(self):
+        done = subprocess.run([os.environ["OXBOW"], "serve", "--ram", "1M", "--budget", "4095"], text=True,
+                              env=self.environment, timeout=60, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, "oxbow: cannot open device: RAM disk: a budget of 4095 bytes holds no page of 4096\n"))
+
     def test_a_vanished_reader_of_the_uri_does_not_end_it_unseen(self):
         reading, writing = os.pipe()
         os.close(reading)

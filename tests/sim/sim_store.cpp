@@ -186,8 +186,9 @@ IoStatus SimStore::finish(Operation& operation) {
   if (dead_) return IoStatus::error(EIO);
   queue_.trace().note("end", name_of(operation.wanted.kind), operation.wanted.range.offset, operation.id);
   const StoreCall kind = operation.wanted.kind;
-  const bool barrier = kind == StoreCall::sync || kind == StoreCall::durable_write;
-  if (barrier && operation.failure != 0) disk_->fail_barrier(queue_.chooser());
+  // A durable write finds out that there is no room before its barrier.
+  const bool syncing = kind == StoreCall::durable_write && operation.failure != ENOSPC;
+  if ((kind == StoreCall::sync || syncing) && operation.failure != 0) disk_->fail_barrier(queue_.chooser());
   if (operation.failure != 0) return IoStatus::error(operation.failure);
   if (operation.wanted.kind == StoreCall::grow) disk_->grow(operation.id, operation.wanted.range.length);
   if (operation.wanted.kind == StoreCall::allocate) disk_->allocate(operation.wanted.range);

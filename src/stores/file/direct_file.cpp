@@ -132,7 +132,14 @@ Progress DirectFile::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
   const Range range{at, iov_bytes(io.iov)};
   assert(range.fits(size()));
   if (range.empty()) return Progress::done();
-  return write_claimed(io, range, mode == WriteMode::durable ? RWF_DSYNC : 0).detach(io);
+  if (mode == WriteMode::cached) return write_claimed(io, range, 0).detach(io);
+  return write_durably(io, range).detach(io);
+}
+
+Task DirectFile::write_durably(Io& io, Range range) {
+  const IoStatus status = co_await write_claimed(io, range, RWF_DSYNC);
+  // Whether the room was short for the bytes or for the barrier isn't known here, so the worse is told.
+  co_return status.is_lack_of_room() ? IoStatus::error(EIO) : status;
 }
 
 Task DirectFile::write_claimed(Io& io, Range range, int rwf) {

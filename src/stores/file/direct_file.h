@@ -55,6 +55,7 @@ class DirectFile final : public FileStore {
   enum class Emptying : std::uint8_t { punch_or_zero, allocate, discard };
 
   Task read_bounced(Queue& queue, std::uint64_t at, std::span<std::byte> out);
+  Task write_durably(Io& io, Range range);
   Task write_claimed(Io& io, Range range, int rwf);
   // The caller holds the claim. Takes range.length bytes from `payload`.
   Task write_bounced(Queue& queue, Range range, Payload& payload, int rwf);

@@ -47,7 +47,13 @@ Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, Rea
 Progress FileStore::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   assert((Range{at, iov_bytes(io.iov)}.fits(size())));
-  return Progress::done(write_all(fd_.get(), at, io.iov, mode == WriteMode::durable ? RWF_DSYNC : 0));
+  if (mode == WriteMode::cached) return Progress::done(write_all(fd_.get(), at, io.iov));
+  IovList again = io.iov;
+  const IoStatus status = write_all(fd_.get(), at, io.iov, RWF_DSYNC);
+  if (!status.is_lack_of_room()) return Progress::done(status);
+  // Was there no room for the bytes, or did writing back run out of it, which is a failed barrier? The first fails
+  // again without one.
+  return write_all(fd_.get(), at, again).ok() ? Progress::failed(EIO) : Progress::done(status);
 }
 
 Progress FileStore::zero(Io& /*io*/, Range range, ZeroMode mode) noexcept {
