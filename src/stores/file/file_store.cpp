@@ -48,12 +48,16 @@ Progress FileStore::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   assert((Range{at, iov_bytes(io.iov)}.fits(size())));
   if (mode == WriteMode::cached) return Progress::done(write_all(fd_.get(), at, io.iov));
-  IovList again = io.iov;
-  const IoStatus status = write_all(fd_.get(), at, io.iov, RWF_DSYNC);
-  if (!status.is_lack_of_room()) return Progress::done(status);
+  return Progress::done(barrier_.durable_write([&] { return write_durably(at, io.iov); }));
+}
+
+IoStatus FileStore::write_durably(std::uint64_t at, IovList& iov) noexcept {
+  IovList again = iov;
+  const IoStatus status = write_all(fd_.get(), at, iov, RWF_DSYNC);
+  if (!status.is_lack_of_room()) return status;
   // Was there no room for the bytes, or did writing back run out of it, which is a failed barrier? The first fails
   // again without one.
-  return write_all(fd_.get(), at, again).ok() ? Progress::failed(EIO) : Progress::done(status);
+  return write_all(fd_.get(), at, again).ok() ? IoStatus::error(EIO) : status;
 }
 
 Progress FileStore::zero(Io& /*io*/, Range range, ZeroMode mode) noexcept {
@@ -69,10 +73,12 @@ Progress FileStore::discard(Io& /*io*/, Range range) noexcept {
 }
 
 Progress FileStore::sync(Io& /*io*/) noexcept {
-  while (::fdatasync(fd_.get()) != 0) {
-    if (errno != EINTR) return Progress::failed(errno);
-  }
-  return Progress::done();
+  return Progress::done(barrier_.sync([this] {
+    while (::fdatasync(fd_.get()) != 0) {
+      if (errno != EINTR) return IoStatus::error(errno);
+    }
+    return IoStatus{};
+  }));
 }
 
 Progress FileStore::allocate(Io& /*io*/, Range range) noexcept {

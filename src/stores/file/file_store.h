@@ -9,7 +9,9 @@
 #include "os/fd.h"
 #include "os/file_identity.h"
 #include "os/file_lock.h"
+#include "os/iov.h"
 #include "oxbow/error.h"
+#include "stores/file/barrier.h"
 #include "stores/file/file_space.h"
 #include "stores/store.h"
 
@@ -83,6 +85,7 @@ class FileStore : public Store {
                                                                       const FileOptions& options,
                                                                       const FileIdentity& identity);
   [[nodiscard]] Result<void> lock(LockMode mode);
+  [[nodiscard]] IoStatus write_durably(std::uint64_t at, IovList& iov) noexcept;
   // From `at` on, alike: fills `piece` and returns true, or false when the file doesn't tell.
   [[nodiscard]] bool find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept;
 
@@ -93,6 +96,7 @@ class FileStore : public Store {
   std::atomic<std::uint64_t> size_;
   std::atomic<LockMode> lock_{LockMode::none};
   std::atomic<bool> no_nowait_{false};  // the file system doesn't know RWF_NOWAIT
+  Barrier barrier_;
   FileSpace space_;
 };
 
