@@ -74,7 +74,7 @@ void locate_through_chain(benchmark::State& state) {
     }
   }
   std::size_t next = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     Extents extents;
     const Step step = top->locate({offsets[next++ % offsets.size()], k_block_bytes}, extents);
     benchmark::DoNotOptimize(step);
@@ -99,7 +99,7 @@ void plan_and_commit_overwrite(benchmark::State& state) {
   }
   std::size_t next = 0;
   Plan plan;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const Step step = top->plan({offsets[next++ % offsets.size()], k_block_bytes}, {}, plan);
     benchmark::DoNotOptimize(step);
     plan.owner->commit(plan);
@@ -114,7 +114,7 @@ void plan_and_commit_fresh(benchmark::State& state) {
   std::shared_ptr<CowTarget> top;
   std::uint64_t at = k_size_bytes;
   Plan plan;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     if (at == k_size_bytes) {
       state.PauseTiming();
       top = layer_over(queue, ram_target(k_size_bytes), 1);
@@ -149,7 +149,7 @@ void ram_device(benchmark::State& state, bool write) {
                       [&](Io& each) { return device.write(each, at, buffer, Durability::with_flush); }));
   }
   std::size_t next = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const std::uint64_t at = offsets[next++ % offsets.size()];
     const Progress progress =
         write ? device.write(io, at, buffer, Durability::with_flush) : device.read(io, at, buffer);
