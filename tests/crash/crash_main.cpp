@@ -86,7 +86,9 @@ void report(const Arguments& arguments, std::uint64_t seed, const HistoryResult&
   std::uint64_t violations = 0;
   std::uint64_t seed = arguments.one ? arguments.history : arguments.seed;
   do {
-    const HistoryResult result = History(options_for(arguments, seed)).run();
+    HistoryOptions options = options_for(arguments, seed);
+    if (!arguments.one) options.most_states = wanted - states;
+    const HistoryResult result = History(std::move(options)).run();
     states += result.states;
     if (result.violation) ++violations;
     const bool tell = result.violation && violations <= k_most_reports;
@@ -124,7 +126,7 @@ int main(int argc, char** argv) {
       "Crashes simulated layers in every way that the durability contract speaks of, and checks what is "
       "left");
   app.add_option("--states", arguments.states,
-                 "check at least this many crash states (default 10000; OXBOW_TEST_FULL=1: 100000)");
+                 "check this many crash states (default 10000; OXBOW_TEST_FULL=1: 100000)");
   const CLI::Option* seed =
       app.add_option("--seed", arguments.seed, "of the first history; each next one has the next number");
   const CLI::Option* one = app.add_option("--history", arguments.history, "run this one history only");

@@ -77,6 +77,7 @@ std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native
 }
 
 void History::verify_damaged() {
+  if (result_.states >= options_.most_states) return;
   ++result_.states;
   Random random(random_.next());
   sim::Trace trace;

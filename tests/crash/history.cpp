@@ -47,7 +47,7 @@ HistoryResult History::run() {
   make_base();
   make_layer();
   const std::uint64_t lives = random_.between(2, 5);
-  for (life_ = 0; life_ < lives && !result_.violation; ++life_) {
+  for (life_ = 0; life_ < lives && !result_.violation && result_.states < options_.most_states; ++life_) {
     live();
     const bool may_grow = closed_ && disks_.layers.size() < shape_.layers.size();
     if (!result_.violation && may_grow && random_.chance(60)) make_layer();
@@ -276,6 +276,7 @@ std::vector<Range> History::known_ranges() const {
 }
 
 void History::verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle) {
+  if (result_.states >= options_.most_states) return;
   ++result_.states;
   Random random(random_.next());
   sim::Trace trace;
@@ -306,6 +307,7 @@ void History::read_known(Stack& stack, const std::string& when, std::optional<Or
 
 // A layer whose creation was cut off is refused, or it is whole.
 void History::verify_created(const Disks& disks) {
+  if (result_.states >= options_.most_states) return;
   Random random(random_.next());
   sim::Trace trace;
   Stack stack(random, trace, shape_);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,9 +21,10 @@ struct HistoryOptions {
   std::uint64_t seed = 1;
   bool power_loss = true;  // else only kills and clean ends
   bool kill = true;
-  bool trouble = true;  // failing disks
-  bool damage = true;   // bit rot and misdirected writes
-  bool record = false;  // keep the trace as text
+  bool trouble = true;                                                    // failing disks
+  bool damage = true;                                                     // bit rot and misdirected writes
+  bool record = false;                                                    // keep the trace as text
+  std::uint64_t most_states = std::numeric_limits<std::uint64_t>::max();  // it ends early after so many
   // Told when the simulation can't go on because everybody waits; must not return.
   std::function<void(const std::string&)> on_stuck;
 };
