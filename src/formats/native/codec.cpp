@@ -66,6 +66,17 @@ std::uint64_t file_bytes(const Superblock& superblock) noexcept {
          (cluster_count(superblock.size, superblock.cluster_shift) << superblock.cluster_shift);
 }
 
+void lay_out(Superblock& s) noexcept {
+  const Geometry g = geometry(s.max_size, s.cluster_shift);
+  s.page_count = g.page_count;
+  s.slot_offset = g.slot_offset;
+  s.record_offset = g.record_offset;
+  s.holder_offset = g.holder_offset;
+  s.ring_offset = g.ring_offset;
+  s.ring_length = g.ring_length;
+  s.data_offset = g.data_offset;
+}
+
 void seal(Superblock& superblock) noexcept {
   superblock.crc = crc32c(bytes_after_crc(superblock, offsetof(Superblock, crc)));
 }

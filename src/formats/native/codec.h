@@ -29,6 +29,8 @@ struct Geometry {
 };
 // Needs size limits already checked: max_size at most k_largest_size_bytes.
 [[nodiscard]] Geometry geometry(std::uint64_t max_size, std::uint32_t cluster_shift) noexcept;
+// Gives a superblock the places that follow from its max_size and cluster_shift.
+void lay_out(Superblock& superblock) noexcept;
 // The length of a whole layer file: room for every cluster of the device.
 [[nodiscard]] std::uint64_t file_bytes(const Superblock& superblock) noexcept;
 [[nodiscard]] std::uint64_t cluster_count(std::uint64_t size, std::uint32_t cluster_shift) noexcept;

@@ -19,14 +19,7 @@ Superblock example() {
   s.base_visible = s.size;
   s.max_size = std::uint64_t{16} << 40;
   s.cluster_shift = 12;
-  const Geometry g = geometry(s.max_size, s.cluster_shift);
-  s.page_count = g.page_count;
-  s.slot_offset = g.slot_offset;
-  s.record_offset = g.record_offset;
-  s.holder_offset = g.holder_offset;
-  s.ring_offset = g.ring_offset;
-  s.ring_length = g.ring_length;
-  s.data_offset = g.data_offset;
+  lay_out(s);
   s.epoch = 3;
   s.absent_before = 2;
   s.base.kind = BaseKind::raw;

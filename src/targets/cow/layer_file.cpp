@@ -65,14 +65,7 @@ Result<native::Superblock> describe_layer(const LayerDescription& d) {
   s.base_visible = std::min(d.base.size, d.size_bytes);
   s.max_size = d.max_size_bytes != 0 ? d.max_size_bytes : usual_max_size(d.size_bytes, d.cluster_shift);
   s.cluster_shift = d.cluster_shift;
-  const native::Geometry g = native::geometry(s.max_size, s.cluster_shift);
-  s.page_count = g.page_count;
-  s.slot_offset = g.slot_offset;
-  s.record_offset = g.record_offset;
-  s.holder_offset = g.holder_offset;
-  s.ring_offset = g.ring_offset;
-  s.ring_length = g.ring_length;
-  s.data_offset = g.data_offset;
+  native::lay_out(s);
   s.epoch = 1;
   s.absent_before = 1;
   s.state = native::LayerState::clean;
