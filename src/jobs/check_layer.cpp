@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
-#include <span>
 
 #include "formats/native/codec.h"
 #include "jobs/scan_pages.h"
+#include "stores/blocking.h"
 #include "targets/cow/layer_head.h"
 
 namespace oxbow {
@@ -32,10 +32,7 @@ Result<void> check_records(Queue& queue, Store& layer, const LayerHead& head, Ch
   const bool in_use = head.superblock.state == native::LayerState::in_use;
   for (std::uint32_t slot = 0; slot < 2; ++slot) {
     const auto record = std::make_unique<native::FlushRecord>();
-    const IoStatus read = run_blocking(queue, [&](Io& io) {
-      return layer.read(io, head.superblock.record_offset[slot],
-                        std::as_writable_bytes(std::span(record.get(), 1)), ReadMode::may_wait);
-    });
+    const IoStatus read = read_struct(queue, layer, head.superblock.record_offset[slot], *record);
     if (!read.ok()) {
       return std::unexpected(Error::from_errno(fmt::format("cannot read flush record {}", slot),
                                                layer.describe(), read.error_number()));

@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <memory>
-#include <span>
+
+#include "stores/blocking.h"
 
 namespace oxbow {
 namespace {
@@ -43,9 +44,7 @@ Result<void> scan_pages(Queue& queue, Store& layer, const native::Superblock& su
     if (page >= count) break;
     for (std::size_t slot = 0; slot < 2; ++slot) {
       const std::uint64_t at = superblock.slot_offset[slot] + page * native::k_page_bytes;
-      const IoStatus read = run_blocking(queue, [&](Io& io) {
-        return layer.read(io, at, std::as_writable_bytes(std::span(&(*slots)[slot], 1)), ReadMode::may_wait);
-      });
+      const IoStatus read = read_struct(queue, layer, at, (*slots)[slot]);
       if (!read.ok()) {
         return std::unexpected(Error::from_errno(fmt::format("cannot read state page {} slot {}", page, slot),
                                                  layer.describe(), read.error_number()));

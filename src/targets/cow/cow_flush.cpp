@@ -9,12 +9,12 @@
 // A page's newer slot so never says more than what is durable, and a torn slot is always one that the newest
 // record names.
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "formats/native/codec.h"
 #include "os/canary.h"
 #include "os/queue.h"
+#include "stores/blocking.h"
 #include "targets/cow/cow_target.h"
 
 namespace oxbow {
@@ -49,17 +49,21 @@ void CowTarget::capture_pages(FlushPlan& plan) noexcept {
   plan.memory.push_back(std::move(record));
 }
 
+// Names no page yet, and is not sealed.
+native::FlushRecord CowTarget::next_record() noexcept {
+  newest_record_slot_ = 1 - newest_record_slot_;
+  native::FlushRecord record{};
+  record.magic = native::k_record_magic;
+  record.epoch = epoch();
+  record.flush_number = ++flush_number_;
+  record.slot = newest_record_slot_;
+  return record;
+}
+
 void CowTarget::compose(std::span<std::byte> pages, std::span<std::byte> record_bytes,
                         FlushPlan& plan) noexcept {
   const native::Superblock& superblock = head_.superblock;
-  ++flush_number_;
-  newest_record_slot_ = 1 - newest_record_slot_;
-  std::memset(record_bytes.data(), 0, record_bytes.size());
-  auto& record = *new (record_bytes.data()) native::FlushRecord{};
-  record.magic = native::k_record_magic;
-  record.epoch = epoch();
-  record.flush_number = flush_number_;
-  record.slot = newest_record_slot_;
+  auto& record = *new (record_bytes.data()) native::FlushRecord(next_record());
   record.count = static_cast<std::uint32_t>(in_flight_.size());
   for (std::size_t i = 0; i < in_flight_.size(); ++i) {
     const std::uint64_t index = in_flight_[i];
@@ -94,14 +98,6 @@ void CowTarget::flushed(const FlushPlan& /*plan*/, IoStatus status) noexcept {
 
 namespace {
 
-IoStatus write_blocking(Queue& queue, Store& store, std::uint64_t at, std::span<const std::byte> data) {
-  return run_blocking(queue, [&](Io& io) {
-    // iovec has no const form; stores only read from the list of a write.
-    io.iov.push_back({const_cast<std::byte*>(data.data()), data.size()});
-    return store.write(io, at, WriteMode::cached);
-  });
-}
-
 IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
   for (const FlushPlan::Round& round : plan.rounds) {
     for (const FlushWrite& write : round.writes) {
@@ -109,7 +105,7 @@ IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
       if (!written.ok()) return written;
     }
     for (Store* store : round.syncs) {
-      const IoStatus synced = run_blocking(queue, [&](Io& io) { return store->sync(io); });
+      const IoStatus synced = sync_blocking(queue, *store);
       if (!synced.ok()) return synced;
     }
   }
@@ -139,17 +135,11 @@ IoStatus CowTarget::close(Queue& queue) noexcept {
     if (head_.superblock.state == native::LayerState::clean) return {};
     if (const IoStatus recovered = recover(queue); !recovered.ok()) return recovered;
   }
-  native::FlushRecord record{};
-  record.magic = native::k_record_magic;
-  record.epoch = epoch();
-  record.flush_number = ++flush_number_;
-  newest_record_slot_ = 1 - newest_record_slot_;
-  record.slot = newest_record_slot_;
+  native::FlushRecord record = next_record();
   native::seal(record, head_.superblock.salt);
-  const IoStatus written = write_blocking(queue, *layer_, head_.superblock.record_offset[record.slot],
-                                          std::as_bytes(std::span(&record, 1)));
+  const IoStatus written = write_struct(queue, *layer_, head_.superblock.record_offset[record.slot], record);
   if (!written.ok()) return written;
-  const IoStatus synced = run_blocking(queue, [&](Io& io) { return layer_->sync(io); });
+  const IoStatus synced = sync_blocking(queue, *layer_);
   if (!synced.ok()) return synced;
   native::Superblock superblock = session_superblock();
   superblock.sequence += 1;

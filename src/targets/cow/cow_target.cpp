@@ -7,6 +7,7 @@
 
 #include "formats/native/codec.h"
 #include "os/queue.h"
+#include "stores/blocking.h"
 #include "targets/argument.h"
 
 namespace oxbow {
@@ -62,9 +63,7 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
     std::array<native::StatePage, 2> slots;
     for (std::size_t slot = 0; slot < 2; ++slot) {
       const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
-      const IoStatus read = run_blocking(queue, [&](Io& io) {
-        return layer_->read(io, at, std::as_writable_bytes(std::span(&slots[slot], 1)), ReadMode::may_wait);
-      });
+      const IoStatus read = read_struct(queue, *layer_, at, slots[slot]);
       if (!read.ok()) {
         return std::unexpected(Error::from_errno(fmt::format("cannot read state page {}", page),
                                                  layer_->describe(), read.error_number()));

@@ -93,6 +93,7 @@ class CowTarget final : public Target {
   [[nodiscard]] Result<void> load_last_pages(Queue& queue);
 
   void capture_pages(FlushPlan& plan) noexcept;
+  [[nodiscard]] native::FlushRecord next_record() noexcept;
   void compose(std::span<std::byte> pages, std::span<std::byte> record, FlushPlan& plan) noexcept;
   [[nodiscard]] IoStatus recover(Queue& queue) noexcept;
   [[nodiscard]] native::Superblock session_superblock() const noexcept;

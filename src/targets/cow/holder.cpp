@@ -9,6 +9,7 @@
 
 #include "formats/native/codec.h"
 #include "os/process_info.h"
+#include "stores/blocking.h"
 #include "stores/file/file_store.h"
 
 namespace oxbow {
@@ -44,10 +45,7 @@ Result<void> write_holder(Queue& queue, Store& layer, std::uint64_t at) {
   put(self.host, holder.host);
   put(self.command, holder.command);
   native::seal(holder);
-  const IoStatus written = run_blocking(queue, [&](Io& io) {
-    io.iov.push_back({&holder, sizeof(holder)});
-    return layer.write(io, at, WriteMode::cached);
-  });
+  const IoStatus written = write_struct(queue, layer, at, holder);
   if (written.ok()) return {};
   return std::unexpected(Error::from_errno("cannot write holder", layer.describe(), written.error_number()));
 }
@@ -59,9 +57,7 @@ Error in_use_error(Queue& queue, const std::string& path) {
   const std::uint64_t at = native::geometry(1, native::k_smallest_cluster_shift).holder_offset;
   if (!store || (*store)->size() < at + native::k_holder_bytes) return refusal(unknown);
   native::Holder holder{};
-  const IoStatus read = run_blocking(queue, [&](Io& io) {
-    return (*store)->read(io, at, std::as_writable_bytes(std::span(&holder, 1)), ReadMode::may_wait);
-  });
+  const IoStatus read = read_struct(queue, **store, at, holder);
   if (!read.ok() || !native::valid(holder)) return refusal(unknown);
   // A reader holds the layer too, but only writers write themselves down.
   const bool runs = process_runs(holder.pid) && get(holder.host) == this_process().host;

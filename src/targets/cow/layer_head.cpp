@@ -5,10 +5,10 @@
 
 #include <algorithm>
 #include <memory>
-#include <span>
 #include <utility>
 
 #include "formats/native/codec.h"
+#include "stores/blocking.h"
 
 namespace oxbow {
 namespace {
@@ -17,13 +17,6 @@ using native::SlotState;
 using native::Superblock;
 
 constexpr std::array<std::uint64_t, 2> k_copy_offset{0, native::k_apart_bytes};
-
-template <typename T>
-IoStatus read_struct(Queue& queue, Store& layer, std::uint64_t at, T& out) {
-  return run_blocking(queue, [&](Io& io) {
-    return layer.read(io, at, std::as_writable_bytes(std::span(&out, 1)), ReadMode::may_wait);
-  });
-}
 
 Error cannot_open(const Store& layer, std::string why) {
   return {"cannot open layer", layer.describe(), std::move(why)};
@@ -138,12 +131,9 @@ IoStatus write_superblocks(Queue& queue, Store& layer, Superblock superblock, st
   for (const std::uint32_t copy : {first, 1 - first}) {
     superblock.copy = copy;
     native::seal(superblock);
-    const IoStatus written = run_blocking(queue, [&](Io& io) {
-      io.iov.push_back({&superblock, sizeof(superblock)});
-      return layer.write(io, k_copy_offset[copy], WriteMode::cached);
-    });
+    const IoStatus written = write_struct(queue, layer, k_copy_offset[copy], superblock);
     if (!written.ok()) return written;
-    const IoStatus synced = run_blocking(queue, [&](Io& io) { return layer.sync(io); });
+    const IoStatus synced = sync_blocking(queue, layer);
     if (!synced.ok()) return synced;
   }
   return {};
