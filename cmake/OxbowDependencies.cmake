@@ -11,11 +11,12 @@ find_package(tomlplusplus REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(libisal REQUIRED IMPORTED_TARGET libisal)
+pkg_check_modules(gnutls REQUIRED IMPORTED_TARGET gnutls)
 
 add_library(oxbow_deps INTERFACE)
 target_link_libraries(oxbow_deps INTERFACE
   oxbow_options Threads::Threads fmt::fmt spdlog::spdlog CLI11::CLI11 nlohmann_json::nlohmann_json
-  PkgConfig::liburing PkgConfig::libxxhash PkgConfig::libisal)
+  PkgConfig::liburing PkgConfig::libxxhash PkgConfig::libisal PkgConfig::gnutls)
 
 set(oxbow_std_headers
   <algorithm> <array> <atomic> <bit> <chrono> <condition_variable> <coroutine> <cstddef> <cstdint> <cstring>
