@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace oxbow {
+
+class Device;
+namespace nbd {
+class Server;
+}
+
+namespace control {
+
+// A device as it is served. Thread safety: a value; the device is borrowed.
+struct ServedDevice {
+  std::string name;    // what people call it, and the name of its export
+  std::string source;  // what it was made from, in the words of the command line: "--ram 1G", "/srv/w.oxb"
+  Device* device = nullptr;
+  bool read_only = false;         // asked for by who serves it
+  std::vector<std::string> uris;  // how clients reach it, one for each listener
+};
+
+// What one process serves, as the control server shows it. Everything pointed to is borrowed until the control
+// server has stopped. Thread safety: a value.
+struct Served {
+  std::vector<ServedDevice> devices;
+  nbd::Server* server = nullptr;  // for its clients; may be null
+  std::chrono::system_clock::time_point started;
+};
+
+}  // namespace control
+}  // namespace oxbow
