@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a transmission does with its requests, from the header to the queued reply.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "exports/nbd/transmission.h"
+
+namespace oxbow::nbd {
+namespace {
+
+// A write whose payload is at most this is carried out in one piece, once it is all there.
+constexpr std::size_t k_waited_for_bytes = ReceiveBuffer::k_max_message_bytes - 4096;
+static_assert(k_waited_for_bytes + k_request_bytes <= ReceiveBuffer::k_max_message_bytes);
+
+// Large writes come in rows. Behind one, no more is received at once than heads, so that the next payload can
+// go where it belongs without a copy.
+constexpr std::size_t k_after_payload_bytes = 4096;
+
+constexpr std::size_t k_min_charge = 512;
+
+Durability durability(const RequestHeader& header) noexcept {
+  return (header.flags & command_flag::k_fua) != 0 ? Durability::when_completed : Durability::with_flush;
+}
+
+Range range_of(const RequestHeader& header) noexcept { return {header.offset, header.length}; }
+
+}  // namespace
+
+IoStatus check_request(const RequestHeader& header, std::uint64_t size, bool writable) noexcept {
+  bool changes = true;
+  unsigned allowed = command_flag::k_fua;  // the protocol wants it accepted everywhere
+  switch (header.command) {
+    case Command::disconnect:
+      return {};
+    case Command::flush:
+      // Both numbers are reserved and have to be zero.
+      if (header.offset != 0 || header.length != 0) return IoStatus::error(EINVAL);
+      changes = false;
+      break;
+    case Command::read:
+      changes = false;
+      break;
+    case Command::write:
+    case Command::trim:
+      break;
+    case Command::write_zeroes:
+      allowed |= command_flag::k_no_hole;
+      break;
+    default:
+      return IoStatus::error(EINVAL);
+  }
+  if ((header.flags & ~allowed) != 0) return IoStatus::error(EINVAL);
+  if (changes && !writable) return IoStatus::error(EPERM);
+  const bool carries = header.command == Command::read || header.command == Command::write;
+  if (carries && header.length > k_max_payload_bytes) return IoStatus::error(EINVAL);
+  if (!range_of(header).fits(size)) return IoStatus::error(changes ? ENOSPC : EINVAL);
+  return {};
+}
+
+// Whether there may be more to handle.
+bool Transmission::handle_one() noexcept {
+  if (to_drop_ > 0) {
+    const std::size_t dropped = std::min<std::uint64_t>(to_drop_, received_.bytes().size());
+    received_.consume(dropped);
+    to_drop_ -= dropped;
+    return to_drop_ == 0;
+  }
+  if (!room()) return false;
+  if (streamed_ != nullptr) return feed_payload();
+
+  const auto bytes = received_.bytes();
+  if (bytes.size() < k_request_bytes) return false;
+  const auto header = decode_request(bytes);
+  if (!header) {
+    end("a request without the protocol's magic number");
+    return false;
+  }
+  const auto behind = bytes.subspan(k_request_bytes);
+  const bool write = header->command == Command::write;
+  if (const IoStatus status = check_request(*header, device_.size(), export_.writable()); !status.ok()) {
+    received_.consume(k_request_bytes);
+    if (write) to_drop_ = header->length;
+    refuse(*header, status);
+    return true;
+  }
+  if (write && behind.size() < header->length) {
+    if (header->length <= k_waited_for_bytes) return false;
+    received_.consume(k_request_bytes);
+    begin_payload(*header);
+    return true;
+  }
+  const auto payload = write ? behind.first(header->length) : behind.first(0);
+  dispatch(*header, payload);
+  received_.consume(k_request_bytes + payload.size());
+  return true;
+}
+
+void Transmission::dispatch(const RequestHeader& header, std::span<const std::byte> payload) noexcept {
+  if (header.command == Command::disconnect) return end({});
+  Request* request = take(header, std::max<std::size_t>(payload.size(), k_min_charge));
+  if (request == nullptr) return end("no memory for a request");
+  switch (header.command) {
+    case Command::read:
+      return read(*request);
+    case Command::write:
+      return write(*request, payload);
+    case Command::flush:
+      return submitted(*request, device_.flush(*request));
+    case Command::trim:
+      return submitted(*request, device_.discard(*request, range_of(header), durability(header)));
+    default: {
+      const bool allocate = (header.flags & command_flag::k_no_hole) != 0;
+      return submitted(*request, device_.zero(*request, range_of(header), allocate, durability(header)));
+    }
+  }
+}
+
+void Transmission::read(Request& request) noexcept {
+  const Range range = range_of(request.header);
+  if (range.empty()) return finished(request, {});
+  request.charged += range.length;
+  charged_ += range.length;
+  if (device_.view(range, request.data)) return finished(request, {});
+  request.data.pieces.clear();
+  request.buffer = queue_.buffers().take(range.length);
+  if (!request.buffer.valid()) return finished(request, IoStatus::error(ENOMEM));
+  const auto bytes = request.buffer.bytes();
+  request.data.pieces.push_back({bytes.data(), bytes.size()});
+  submitted(request, device_.read(request, range.offset, bytes));
+}
+
+void Transmission::write(Request& request, std::span<const std::byte> payload) noexcept {
+  const Progress progress =
+      device_.write(request, request.header.offset, payload, durability(request.header));
+  if (progress.is_pending()) request.slab = received_.pin();
+  submitted(request, progress);
+}
+
+// --- payloads in chunks ---
+
+void Transmission::begin_payload(const RequestHeader& header) noexcept {
+  streamed_ = take(header, k_min_charge);
+  if (streamed_ == nullptr) return end("no memory for a request");
+  streamed_->parts = 1;
+  payload_.begin(range_of(header), durability(header));
+}
+
+// Moves what is there of the payload from the receive buffer. Whether there may be more to handle.
+bool Transmission::feed_payload() noexcept {
+  const auto bytes = received_.bytes();
+  if (bytes.empty()) return false;
+  const auto into = payload_.destination(bytes.size());
+  if (into.empty()) {
+    give_up_payload(IoStatus::error(ENOMEM));
+    return true;
+  }
+  const std::size_t count = std::min(bytes.size(), into.size());
+  std::memcpy(into.data(), bytes.data(), count);
+  received_.consume(count);
+  payload_put(count);
+  return true;
+}
+
+void Transmission::payload_put(std::size_t count) noexcept {
+  auto chunk = payload_.put(count);
+  if (!chunk) return;
+  if (chunk->data.valid()) write_chunk(std::move(*chunk));
+  if (!streamed_->outcome.ok()) return give_up_payload(streamed_->outcome);
+  if (!payload_.active()) {
+    receive_at_most_ = k_after_payload_bytes;
+    part_finished(*std::exchange(streamed_, nullptr), {});
+  }
+}
+
+void Transmission::write_chunk(Payload::Chunk chunk) noexcept {
+  Request* part = take(streamed_->header, chunk.range.length);
+  if (part == nullptr) {
+    streamed_->outcome = IoStatus::error(ENOMEM);
+    return;
+  }
+  part->parent = streamed_;
+  ++streamed_->parts;
+  part->buffer = std::move(chunk.data);
+  submitted(*part,
+            device_.write(*part, chunk.range.offset, part->buffer.bytes(), durability(streamed_->header)));
+}
+
+// The rest of the payload is received for nothing.
+void Transmission::give_up_payload(IoStatus status) noexcept {
+  to_drop_ = payload_.missing();
+  payload_.abandon();
+  part_finished(*std::exchange(streamed_, nullptr), status);
+}
+
+// --- the ways of a request ---
+
+Request* Transmission::take(const RequestHeader& header, std::size_t charge) noexcept {
+  Request* request = pool_.take(queue_, &Transmission::completed, *this);
+  if (request == nullptr) return nullptr;
+  request->header = header;
+  request->charged = charge;
+  charged_ += charge;
+  return request;
+}
+
+void Transmission::release(Request& request) noexcept {
+  charged_ -= request.charged;
+  pool_.give_back(request);
+}
+
+void Transmission::completed(Io& io) noexcept {
+  auto& request = static_cast<Request&>(io);
+  --request.owner->in_device_;
+  request.owner->finished(request, request.status);
+}
+
+void Transmission::submitted(Request& request, Progress progress) noexcept {
+  if (progress.is_pending()) {
+    ++in_device_;
+  } else {
+    finished(request, progress.status());
+  }
+}
+
+void Transmission::finished(Request& request, IoStatus status) noexcept {
+  if (request.slab != nullptr) ReceiveBuffer::unpin(std::exchange(request.slab, nullptr));
+  if (request.parent == nullptr) return reply(request, status);
+  Request& whole = *request.parent;
+  release(request);
+  part_finished(whole, status);
+}
+
+void Transmission::part_finished(Request& whole, IoStatus status) noexcept {
+  if (whole.outcome.ok()) whole.outcome = status;
+  if (--whole.parts > 0) return;
+  if (whole.abandoned) {
+    release(whole);
+  } else {
+    reply(whole, whole.outcome);
+  }
+}
+
+void Transmission::reply(Request& request, IoStatus status) noexcept {
+  if (gone_) return release(request);
+  if (!status.ok()) request.data.pieces.clear();
+  request.reply = encode_simple_reply(wire_error(status), request.header.cookie);
+  replies_.add(request);
+}
+
+void Transmission::refuse(const RequestHeader& header, IoStatus status) noexcept {
+  Request* request = take(header, k_min_charge);
+  if (request == nullptr) return end("no memory for a request");
+  reply(*request, status);
+}
+
+}  // namespace oxbow::nbd
