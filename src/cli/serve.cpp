@@ -19,7 +19,7 @@ struct ServeArguments {
   bool read_only = false;
   bool direct = false;
   std::vector<std::string> nbd;
-  bool allow_remote = false;
+  bool tcp_plaintext = false;
 };
 
 // Where to serve when nothing was said.
@@ -39,12 +39,12 @@ Result<void> serve_until_stopped(Device& device, const ServeArguments& arguments
       nbd::Exports::make({{.name = arguments.name, .device = &device, .read_only = arguments.read_only}});
   if (!exports) return std::unexpected(exports.error());
   nbd::Server::Options options;
-  options.allow_remote = arguments.allow_remote;
+  options.tcp_plaintext = arguments.tcp_plaintext;
   nbd::Server server(std::move(*exports), std::move(options));
   std::string uris;
-  for (std::size_t i = 0; i < where->size(); ++i) {
-    if (auto listening = server.listen((*where)[i]); !listening) return listening;
-    uris += server.uri({}, i) + "\n";
+  for (const std::string& each : *where) {
+    if (auto listening = server.listen(each); !listening) return listening;
+    uris += server.uri({}, server.listeners() - 1) + "\n";
   }
   if (auto started = server.start(); !started) return started;
   if (auto printed = print(uris); !printed) return printed;
@@ -78,7 +78,7 @@ void add_serve(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<ServeArguments>();
   CLI::App& command =
       add_command(app, "serve", "Serve a device until SIGINT or SIGTERM",
-                  "DEVICE [--name NAME] [--read-only] [--direct] [--nbd ADDRESS ...] [--allow-remote]");
+                  "DEVICE [--name NAME] [--read-only] [--direct] [--nbd ADDRESS ...] [--tcp-plaintext]");
   add_device_arguments(command, arguments->device);
   command
       .add_option(
@@ -96,9 +96,9 @@ void add_serve(CLI::App& app, Chosen& chosen) {
       ->type_name("ADDRESS")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command.add_flag(
-      "--allow-remote", arguments->allow_remote,
-      "Allow TCP addresses that other hosts can reach. There is neither a password nor encryption.");
+  command.add_flag("--tcp-plaintext", arguments->tcp_plaintext,
+                   "Allow TCP addresses that other hosts can reach, in the clear: with neither a password "
+                   "nor encryption.");
   command.callback([arguments, &chosen] {
     check_device_arguments(arguments->device);
     if (arguments->name.empty()) arguments->name = default_name(arguments->device);

@@ -6,20 +6,24 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "os/fd.h"
 #include "oxbow/error.h"
 
 namespace oxbow::nbd {
 
-// A socket that clients can connect to. A Unix socket's file has mode 0600 and is removed with the listener.
+// A socket that clients can connect to. A Unix socket's file that it made has mode 0600 and is removed with it.
 // Thread safety: immutable but for accept(), which any one thread may call at a time.
 class Listener {
  public:
-  // `unix:PATH`, or `tcp:HOST:PORT` (an IPv6 HOST in brackets; port 0: one that is free). The protocol is
-  // spoken in the clear, so TCP addresses other than loopback are refused without `allow_remote`. The socket
-  // file of a process that is gone is replaced; one that is being served is refused.
-  [[nodiscard]] static Result<Listener> open(std::string_view address, bool allow_remote);
+  // `unix:PATH`, or `tcp:HOST:PORT` (an IPv6 HOST in brackets; port 0: one that is free): one socket, or for a
+  // HOST of several addresses one for each of them, all at one port. The protocol is spoken in the clear, so
+  // TCP addresses other than loopback are refused without `tcp_plaintext`. The socket file of a process that
+  // is gone is replaced; one that is being served is refused.
+  [[nodiscard]] static Result<std::vector<Listener>> open(std::string_view address, bool tcp_plaintext);
+  // A listening stream socket that somebody else made, Unix or TCP; its file is left alone. The same rules.
+  [[nodiscard]] static Result<Listener> adopt(UniqueFd socket, bool tcp_plaintext);
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
   Listener(const Listener&) = delete;
@@ -34,12 +38,13 @@ class Listener {
 
  private:
   Listener() noexcept = default;
-  [[nodiscard]] static Result<Listener> open_unix(std::string_view address, std::string path);
-  [[nodiscard]] static Result<Listener> open_tcp(std::string_view address, std::string_view where,
-                                                 bool allow_remote);
+  [[nodiscard]] static Result<Listener> open_unix(std::string_view address, const std::string& path);
+  [[nodiscard]] static Result<std::vector<Listener>> open_tcp(std::string_view address,
+                                                              std::string_view where, bool tcp_plaintext);
 
   UniqueFd socket_;
-  std::string path_;       // of a Unix socket, else empty
+  std::string path_;  // of a Unix socket, absolute, else empty
+  bool made_file_ = false;
   struct ::stat file_{};   // its identity: only our own file is removed
   std::string host_port_;  // of TCP, as in a URI
 };

@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -35,7 +37,14 @@ Server::Server(Exports exports, Options options)
 Server::~Server() { stop(); }
 
 Result<void> Server::listen(std::string_view address) {
-  auto listener = Listener::open(address, options_.allow_remote);
+  auto opened = Listener::open(address, options_.tcp_plaintext);
+  if (!opened) return std::unexpected(std::move(opened.error()));
+  std::ranges::move(*opened, std::back_inserter(listeners_));
+  return {};
+}
+
+Result<void> Server::adopt(UniqueFd socket) {
+  auto listener = Listener::adopt(std::move(socket), options_.tcp_plaintext);
   if (!listener) return std::unexpected(std::move(listener.error()));
   listeners_.push_back(std::move(*listener));
   return {};

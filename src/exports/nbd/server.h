@@ -24,7 +24,7 @@ class Server {
  public:
   struct Options {
     std::size_t max_connections = 128;  // more are told that there are too many
-    bool allow_remote = false;          // TCP beyond loopback, in the clear
+    bool tcp_plaintext = false;         // TCP beyond loopback, in the clear
     std::chrono::milliseconds handshake_limit{10'000};
     std::chrono::milliseconds stop_limit{
         5'000};  // how long stop() waits for clients to take their last replies
@@ -44,13 +44,17 @@ class Server {
   // Adds a socket, before start(): `unix:PATH` or `tcp:HOST:PORT`, as Listener has them. Clients may connect
   // from now on and are served once it is started.
   [[nodiscard]] Result<void> listen(std::string_view address);
+  // The same with a socket that listens already.
+  [[nodiscard]] Result<void> adopt(UniqueFd socket);
+  // How many sockets there are: an address may stand for several.
+  [[nodiscard]] std::size_t listeners() const noexcept { return listeners_.size(); }
   [[nodiscard]] Result<void> start();
 
   // Ends it: no new clients, requests in flight are finished and answered, sockets closed and their files
   // removed. Takes at most about stop_limit plus the time that the devices need for what is in flight.
   void stop() noexcept;
 
-  // How clients call an export at the socket added as number `listener`.
+  // How clients call an export at socket number `listener`; the same for all sockets of one address.
   [[nodiscard]] std::string uri(std::string_view export_name = {}, std::size_t listener = 0) const;
 
  private:

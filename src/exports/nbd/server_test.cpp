@@ -147,9 +147,9 @@ TEST_F(NbdServer, AddressesThatCannotBe) {
   }
   EXPECT_EQ(
       refused("tcp:0.0.0.0:0"),
-      "cannot listen: tcp:0.0.0.0:0: not a loopback address, and NBD is not encrypted here: it has to be "
-      "allowed explicitly");
-  EXPECT_TRUE(make({.allow_remote = true})->listen("tcp:0.0.0.0:0"));
+      "cannot listen: tcp:0.0.0.0:0: other hosts can reach it, and nothing is encrypted: TLS is needed, "
+      "or --tcp-plaintext to allow it");
+  EXPECT_TRUE(make({.tcp_plaintext = true})->listen("tcp:0.0.0.0:0"));
 }
 
 TEST_F(NbdServer, StaleSocketIsReplacedAndALiveOneRefused) {
