@@ -46,7 +46,8 @@ Outcome run(const nbd::Exports& exports, std::span<const std::byte> in, std::siz
     require(now == part.size() || handshake.state() != nbd::Handshake::State::haggling);
     taken += now;
   }
-  require((handshake.chosen() != nullptr) == (handshake.state() == nbd::Handshake::State::transmission));
+  require((handshake.negotiated().served != nullptr) ==
+          (handshake.state() == nbd::Handshake::State::transmission));
   return {std::move(handshake.output()), handshake.state(), taken};
 }
 

@@ -84,7 +84,7 @@ void Connection::handshake_and_serve() {
     return;
   }
   Queue queue;
-  Transmission transmission(wire, queue, *handshake.chosen(), options_.limits);
+  Transmission transmission(wire, queue, *handshake.negotiated().served, options_.limits);
   transmission.run(early, stopping_);
   why_ended_ = transmission.why_ended();
 }

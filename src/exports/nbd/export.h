@@ -24,8 +24,8 @@ struct Export {
   std::uint32_t preferred_block_bytes = 4096;  // a power of two of 512 to 32 MiB, told to clients that ask
 
   [[nodiscard]] bool writable() const noexcept;
-  // What the transmission flags say of it.
-  [[nodiscard]] std::uint16_t transmission_flags() const noexcept;
+  // What the transmission flags say of it to a client with or without structured replies.
+  [[nodiscard]] std::uint16_t transmission_flags(bool structured_replies) const noexcept;
 };
 
 // What one server offers: at least one export, names all different. Clients that give no name get the one

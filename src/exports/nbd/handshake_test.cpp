@@ -3,98 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include "exports/nbd/test_device.h"
+#include "exports/nbd/test_haggling.h"
 
 namespace oxbow::nbd {
 namespace {
 
-using Bytes = std::vector<std::byte>;
-constexpr std::uint16_t k_writable_flags = 0x016d;  // HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN
-
-Bytes option(std::uint32_t number, const Bytes& data = {}) {
-  Bytes out;
-  put(out, k_option_magic);
-  put(out, number);
-  put(out, static_cast<std::uint32_t>(data.size()));
-  out.insert(out.end(), data.begin(), data.end());
-  return out;
-}
-
-Bytes text(std::string_view value) {
-  Bytes out;
-  put(out, value);
-  return out;
-}
-
-Bytes info_data(std::string_view name, std::initializer_list<std::uint16_t> wanted = {}) {
-  Bytes out;
-  put(out, static_cast<std::uint32_t>(name.size()));
-  put(out, name);
-  put(out, static_cast<std::uint16_t>(wanted.size()));
-  for (const std::uint16_t each : wanted) put(out, each);
-  return out;
-}
-
-Bytes reply(std::uint32_t number, ReplyType type, const Bytes& data = {}) {
-  Bytes out;
-  put_option_reply(out, static_cast<Option>(number), type, static_cast<std::uint32_t>(data.size()));
-  out.insert(out.end(), data.begin(), data.end());
-  return out;
-}
-
-Bytes error(std::uint32_t number, ReplyType type, std::string_view why) {
-  return reply(number, type, text(why));
-}
-
-Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-Bytes flags(std::uint32_t value) {
-  Bytes out;
-  put(out, value);
-  return out;
-}
-
-Bytes export_info(std::uint64_t size, std::uint16_t transmission) {
-  Bytes out;
-  put(out, std::uint16_t{0});
-  put(out, size);
-  put(out, transmission);
-  return out;
-}
-
-class NbdHandshake : public ::testing::Test {
- protected:
-  // What the server answers to `in`; the client's flags 3 go before it unless `raw`.
-  Bytes talk(const Bytes& in, bool raw = false) {
-    Handshake handshake(exports_);
-    handshake.output().clear();
-    const Bytes all = raw ? in : flags(3) + in;
-    consumed_ = handshake.feed(all) - (raw ? 0 : 4);
-    finish(handshake);
-    return handshake.output();
-  }
-  void finish(Handshake& handshake) {
-    state_ = handshake.state();
-    why_ = handshake.why_closed();
-    chosen_ = handshake.chosen();
-  }
-
-  TestDevice disk_{1 << 20};
-  TestDevice other_{12345};
-  Exports exports_ = *Exports::make({{.name = "disk", .device = &disk_.device, .description = "the disk"},
-                                     {.name = "o", .device = &other_.device, .read_only = true}});
-  Handshake::State state_{};
-  std::string why_;
-  const Export* chosen_ = nullptr;
-  std::size_t consumed_ = 0;
-};
-
-constexpr auto k_haggling = Handshake::State::haggling;
-constexpr auto k_transmission = Handshake::State::transmission;
-constexpr auto k_closed = Handshake::State::closed;
+class NbdHandshake : public ::testing::Test, protected Haggling {};
 
 TEST_F(NbdHandshake, GreetsFirst) {
   Handshake handshake(exports_);
@@ -106,14 +20,14 @@ TEST_F(NbdHandshake, GoAnswersExportThenAck) {
   EXPECT_EQ(talk(option(7, info_data("disk"))),
             reply(7, ReplyType::info, export_info(1 << 20, k_writable_flags)) + reply(7, ReplyType::ack));
   EXPECT_EQ(state_, k_transmission);
-  EXPECT_EQ(chosen_->name, "disk");
+  EXPECT_EQ(got_.served->name, "disk");
 }
 
 TEST_F(NbdHandshake, InfoAnswersTheSameAndHagglesOn) {
   EXPECT_EQ(talk(option(6, info_data("o"))),
             reply(6, ReplyType::info, export_info(12345, k_writable_flags | 2)) + reply(6, ReplyType::ack));
   EXPECT_EQ(state_, k_haggling);
-  EXPECT_EQ(chosen_, nullptr);
+  EXPECT_EQ(got_.served, nullptr);
 }
 
 TEST_F(NbdHandshake, InfoOnRequest) {
@@ -174,7 +88,7 @@ TEST_F(NbdHandshake, AbortIsAcknowledged) {
 }
 
 TEST_F(NbdHandshake, OtherOptionsAreDrainedAndRefused) {
-  for (const std::uint32_t number : {0U, 4U, 5U, 8U, 9U, 10U, 11U, 12U, 0x12345678U}) {
+  for (const std::uint32_t number : {0U, 4U, 8U, 9U, 10U, 11U, 12U, 0x12345678U}) {
     EXPECT_EQ(talk(option(number, Bytes(1000)) + option(7, info_data("disk"))),
               error(number, ReplyType::error_unsupported, "this server does not know the option") +
                   reply(7, ReplyType::info, export_info(1 << 20, k_writable_flags)) +
@@ -197,25 +111,96 @@ TEST_F(NbdHandshake, WrongDataOfGo) {
             error(7, ReplyType::error_unknown, "there is no export '" + std::string(256, 'x') + "'"));
 }
 
-TEST_F(NbdHandshake, Limits) {
-  Bytes too_long;
-  put(too_long, k_option_magic);
-  put(too_long, std::uint32_t{99});
-  put(too_long, std::uint32_t{65537});
-  EXPECT_EQ(talk(too_long), Bytes());
-  EXPECT_EQ(state_, k_closed);
-  EXPECT_EQ(why_, "an option with more than 64 KiB of data");
+Bytes header(std::uint32_t number, std::uint32_t length) {
+  Bytes out;
+  put(out, k_option_magic);
+  put(out, number);
+  put(out, length);
+  return out;
+}
 
-  EXPECT_EQ(talk(option(99, Bytes(65536))).size(), 20U + 36U);
-  EXPECT_EQ(state_, k_haggling);
+TEST_F(NbdHandshake, OptionDataOver64KiBAreDrainedAndRefused) {
+  constexpr std::size_t k_most = 64 << 10;
+  constexpr auto k_why = "an option has at most 64 KiB of data";
+  const Bytes list = option(3);
+  const Bytes listed = talk(list);
+  for (const std::uint32_t number : {3U, 5U, 6U, 7U}) {
+    EXPECT_EQ(talk(option(number, Bytes(k_most + 1)) + list),
+              error(number, ReplyType::error_too_big, k_why) + listed)
+        << number;
+    EXPECT_EQ(talk(option(number, Bytes(1 << 20))), error(number, ReplyType::error_too_big, k_why)) << number;
+    EXPECT_EQ(state_, k_haggling);
+  }
+  EXPECT_NE(talk(option(7, Bytes(k_most))), error(7, ReplyType::error_too_big, k_why));
+  EXPECT_EQ(talk(option(99, Bytes(1 << 20)) + list),
+            error(99, ReplyType::error_unsupported, "this server does not know the option") + listed);
+  EXPECT_EQ(talk(option(2, Bytes(1 << 20))), reply(2, ReplyType::ack));
+}
 
+TEST_F(NbdHandshake, OptionDataOver1MiBEndIt) {
+  for (const std::uint32_t number : {2U, 3U, 7U, 99U}) {
+    for (const std::uint32_t length : {(1U << 20) + 1, 0x80000000U, 0xffffffffU}) {
+      EXPECT_EQ(talk(header(number, length)), Bytes());
+      EXPECT_EQ(state_, k_closed);
+      EXPECT_EQ(why_, "an option with more than 1 MiB of data");
+    }
+  }
+}
+
+TEST_F(NbdHandshake, ExportNameOfAnyLength) {
+  for (const std::size_t length : {4096U, 4097U, 65536U}) {
+    EXPECT_EQ(talk(option(1, Bytes(length, std::byte{'x'}))), Bytes());
+    EXPECT_EQ(state_, k_closed);
+    EXPECT_EQ(why_, "the client asked for an export that does not exist") << length;
+  }
+  EXPECT_EQ(talk(header(1, 65537)), Bytes());
+  EXPECT_EQ(why_, "an export's name of more than 64 KiB");
+  EXPECT_EQ(talk(option(1, text(std::string_view("disk\0", 5)))), Bytes());
+  EXPECT_EQ(why_, "the client asked for an export that does not exist");
+}
+
+TEST_F(NbdHandshake, NamesOf4096BytesAreServed) {
+  const std::string name(4096, 'n');
+  const Exports exports = *Exports::make({{.name = name, .device = &disk_.device}});
+  for (const Bytes& in : {option(1, text(name)), option(7, info_data(name))}) {
+    Handshake handshake(exports);
+    (void)handshake.feed(flags(3) + in);
+    EXPECT_EQ(handshake.state(), k_transmission);
+    EXPECT_EQ(handshake.negotiated().served, exports.all().data());
+  }
+}
+
+TEST_F(NbdHandshake, MoreThan128Options) {
   Bytes many;
-  for (int i = 0; i < 128; ++i) many = many + option(3);
+  for (int i = 0; i < 128; ++i) many = many + option(i % 2 == 0 ? 3 : 99);
   (void)talk(many);
   EXPECT_EQ(state_, k_haggling);
-  (void)talk(many + option(3));
+  (void)talk(many + option(7, info_data("disk")));
   EXPECT_EQ(state_, k_closed);
   EXPECT_EQ(why_, "more than 128 options");
+}
+
+TEST_F(NbdHandshake, AServerThatStopsSaysSo) {
+  constexpr auto k_why = "the server is stopping";
+  Handshake handshake(exports_);
+  handshake.output().clear();
+  handshake.shut_down();
+  Bytes expected;
+  (void)handshake.feed(flags(3));
+  for (const std::uint32_t number : {3U, 5U, 6U, 7U, 8U, 10U, 99U}) {
+    (void)handshake.feed(option(number, info_data("disk")));
+    expected = expected + error(number, ReplyType::error_shutdown, k_why);
+  }
+  EXPECT_EQ(handshake.state(), k_haggling);
+  (void)handshake.feed(option(2));
+  EXPECT_EQ(handshake.output(), expected + reply(2, ReplyType::ack));
+  EXPECT_EQ(handshake.state(), k_closed);
+
+  Handshake by_name(exports_);
+  by_name.shut_down();
+  (void)by_name.feed(flags(3) + option(1, text("disk")));
+  EXPECT_EQ(by_name.state(), k_closed);
+  EXPECT_EQ(by_name.why_closed(), k_why);
 }
 
 TEST_F(NbdHandshake, Garbage) {

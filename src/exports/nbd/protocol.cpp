@@ -56,6 +56,31 @@ std::optional<InfoRequest> decode_info_request(std::span<const std::byte> data) 
   return request;
 }
 
+std::optional<ContextRequest> decode_context_request(std::span<const std::byte> data) noexcept {
+  constexpr std::size_t k_length = 4;
+  constexpr std::size_t k_fixed = k_length + 4;  // length of the name, number of queries
+  if (data.size() < k_fixed) return std::nullopt;
+  const std::uint64_t name_bytes = get<std::uint32_t>(data, 0);
+  if (name_bytes > data.size() - k_fixed) return std::nullopt;
+  const ContextRequest request{{reinterpret_cast<const char*>(data.data()) + k_length, name_bytes},
+                               get<std::uint32_t>(data, k_length + name_bytes),
+                               data.subspan(k_fixed + name_bytes)};
+  std::span<const std::byte> rest = request.rest;
+  for (std::uint32_t i = 0; i < request.queries; ++i) {
+    if (rest.size() < k_length || get<std::uint32_t>(rest, 0) > rest.size() - k_length) return std::nullopt;
+    (void)next_query(rest);
+  }
+  if (!rest.empty()) return std::nullopt;
+  return request;
+}
+
+std::string_view next_query(std::span<const std::byte>& rest) noexcept {
+  const std::size_t length = get<std::uint32_t>(rest, 0);
+  const std::string_view query(reinterpret_cast<const char*>(rest.data()) + 4, length);
+  rest = rest.subspan(4 + length);
+  return query;
+}
+
 std::optional<RequestHeader> decode_request(std::span<const std::byte> in) noexcept {
   if (get<std::uint32_t>(in, 0) != k_request_magic) return std::nullopt;
   return RequestHeader{get<std::uint16_t>(in, 4), static_cast<Command>(get<std::uint16_t>(in, 6)),

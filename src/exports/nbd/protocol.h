@@ -45,7 +45,10 @@ inline constexpr std::uint16_t k_send_flush = 1U << 2;
 inline constexpr std::uint16_t k_send_fua = 1U << 3;
 inline constexpr std::uint16_t k_send_trim = 1U << 5;
 inline constexpr std::uint16_t k_send_write_zeroes = 1U << 6;
+inline constexpr std::uint16_t k_send_df = 1U << 7;  // only with structured replies
 inline constexpr std::uint16_t k_can_multi_conn = 1U << 8;
+inline constexpr std::uint16_t k_send_cache = 1U << 10;
+inline constexpr std::uint16_t k_send_fast_zero = 1U << 11;
 }  // namespace transmission_flag
 
 namespace command_flag {
@@ -62,21 +65,39 @@ enum class Option : std::uint32_t {
   info = 6,
   go = 7,
   structured_reply = 8,
+  list_meta_context = 9,
+  set_meta_context = 10,
 };
 
 enum class ReplyType : std::uint32_t {
   ack = 1,
   server = 2,
   info = 3,
+  meta_context = 4,
   error_unsupported = 0x80000001,
   error_policy = 0x80000002,
   error_invalid = 0x80000003,
+  error_tls_required = 0x80000005,
   error_unknown = 0x80000006,
   error_shutdown = 0x80000007,
   error_too_big = 0x80000009,
 };
 
 enum class InfoType : std::uint16_t { basics = 0, name = 1, description = 2, block_size = 3 };
+
+// A metadata context that can be selected: its number in answers to BLOCK_STATUS, and its name, which is a
+// namespace with its colon and a leaf.
+struct MetaContext {
+  std::uint32_t id;
+  std::string_view space;
+  std::string_view leaf;
+
+  [[nodiscard]] constexpr bool is_called(std::string_view name) const noexcept {
+    return name.starts_with(space) && name.substr(space.size()) == leaf;
+  }
+};
+inline constexpr MetaContext k_allocation_context{1, "base:", "allocation"};
+inline constexpr MetaContext k_depth_context{2, "qemu:", "allocation-depth"};
 
 // Other values arrive too.
 enum class Command : std::uint16_t {
@@ -110,6 +131,14 @@ struct InfoRequest {
   bool wants_block_size = false;
 };
 
+// Which metadata contexts of which export the client asks for: the data of LIST_META_CONTEXT and
+// SET_META_CONTEXT. It points into the data.
+struct ContextRequest {
+  std::string_view name;
+  std::uint32_t queries = 0;
+  std::span<const std::byte> rest;  // the queries, for next_query()
+};
+
 // Appends `value`, big-endian.
 template <typename T>
   requires std::is_unsigned_v<T>
@@ -135,6 +164,10 @@ template <typename T>
 [[nodiscard]] std::optional<OptionHeader> decode_option(std::span<const std::byte> in) noexcept;
 // Nothing when lengths and data don't fit together.
 [[nodiscard]] std::optional<InfoRequest> decode_info_request(std::span<const std::byte> data) noexcept;
+// Nothing when lengths and data don't fit together; otherwise next_query() may be called `queries` times.
+[[nodiscard]] std::optional<ContextRequest> decode_context_request(std::span<const std::byte> data) noexcept;
+// Takes the next query off `rest`.
+[[nodiscard]] std::string_view next_query(std::span<const std::byte>& rest) noexcept;
 // Nothing when the magic is wrong. `in` has k_request_bytes.
 [[nodiscard]] std::optional<RequestHeader> decode_request(std::span<const std::byte> in) noexcept;
 
