@@ -1,110 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // oxbow-nbd-load SOCKET WORK SECONDS [DEPTH [BLOCK]]: keeps DEPTH requests (32) of BLOCK bytes (4096) in flight on one
 // connection to an NBD server's default export; prints thousands of requests per second and how many there were. WORK
-// is read, write or mixed, at random blocks; fill writes every block once, half every second one. It costs as little
+// is read, write or mixed, at random blocks; fill writes every block once, half every second one, scan reads
+// every block once. It costs as little
 // as it can, so that what is measured is the server: one receive takes all replies that have come, one send answers
 // them all.
-#include <arpa/inet.h>
-#include <endian.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <cerrno>
+#include <array>
 #include <chrono>
-#include <cstring>
 #include <optional>
 #include <random>
-#include <span>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "peer.h"
+
+namespace oxbow::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t k_option_magic = 0x49484156454F5054;
-constexpr std::uint32_t k_request_magic = 0x25609513;
-constexpr std::uint32_t k_reply_magic = 0x67446698;
-constexpr std::uint32_t k_option_go = 7;
-constexpr std::uint32_t k_ack = 1;
-constexpr std::uint16_t k_read = 0;
-constexpr std::uint16_t k_write = 1;
-constexpr std::uint16_t k_disconnect = 2;
-constexpr std::size_t k_request_bytes = 28;
-constexpr std::size_t k_reply_bytes = 16;
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
-
-std::uint16_t big(std::uint16_t value) { return htobe16(value); }
-std::uint32_t big(std::uint32_t value) { return htobe32(value); }
-std::uint64_t big(std::uint64_t value) { return htobe64(value); }
-
-// Appends a number in network order.
-template <typename T>
-void append(std::vector<std::byte>& out, T value) {
-  const T ordered = big(value);
-  const auto bytes = std::as_bytes(std::span(&ordered, 1));
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-
-// The number in network order that begins at `from`.
-template <typename T>
-T take(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return big(value);
-}
-
-// A connected Unix socket; it blocks. Thread safety: none.
-class Socket {
- public:
-  explicit Socket(const std::string& path) : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (fd_ < 0 || path.size() >= sizeof address.sun_path) fail("cannot make a socket for " + path);
-    path.copy(address.sun_path, path.size());
-    if (::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-      fail("cannot connect: " + path + ": " + std::strerror(errno));
-  }
-  ~Socket() { ::close(fd_); }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-
-  void send(std::span<const std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent < 0) fail(std::string("cannot send: ") + std::strerror(errno));
-      bytes = bytes.subspan(static_cast<std::size_t>(sent));
-    }
-  }
-  std::size_t receive(std::span<std::byte> into) const {
-    const ssize_t got = ::recv(fd_, into.data(), into.size(), 0);
-    if (got <= 0) fail("the server closed the connection");
-    return static_cast<std::size_t>(got);
-  }
-  void receive_all(std::span<std::byte> into) const {
-    while (!into.empty()) into = into.subspan(receive(into));
-  }
-
- private:
-  int fd_;
-};
-
 // Negotiates the default export; returns its size in bytes.
 std::uint64_t negotiate(const Socket& socket) {
-  std::vector<std::byte> in(18);
-  socket.receive_all(in);
-  std::vector<std::byte> out;
-  append(out, std::uint32_t{3});  // fixed newstyle, no zeroes
-  append(out, k_option_magic);
-  append(out, k_option_go);
-  append(out, std::uint32_t{6});
-  append(out, std::uint32_t{0});
-  append(out, std::uint16_t{0});
-  socket.send(out);
+  std::array<std::byte, 64> bytes;
+  socket.receive_all(std::span(bytes).first(18));
+  std::byte* to = put(bytes.data(), std::uint32_t{3});  // fixed newstyle, no zeroes
+  to = put(put(put(to, k_option_magic), k_option_go), std::uint32_t{6});
+  to = put(put(to, std::uint32_t{0}), std::uint16_t{0});
+  socket.send(std::span(bytes.data(), to));
   std::uint64_t size = 0;
   for (;;) {
     std::vector<std::byte> header(20);
@@ -113,12 +36,12 @@ std::uint64_t negotiate(const Socket& socket) {
     std::vector<std::byte> payload(take<std::uint32_t>(header.data() + 16));
     socket.receive_all(payload);
     if (kind == k_ack) return size;
-    if (kind > k_ack + 2) fail("the server refuses its default export");
+    if (kind > k_info) fail("the server refuses its default export");
     if (payload.size() == 12) size = take<std::uint64_t>(payload.data() + 2);
   }
 }
 
-enum class Work { read, write, mixed, fill, half };
+enum class Work { read, write, mixed, fill, half, scan };
 
 struct Load {
   Work work = Work::read;
@@ -135,27 +58,30 @@ class Requests {
     if (blocks_ == 0) fail("the device is smaller than a block");
   }
 
-  [[nodiscard]] bool sequential() const { return load_.work == Work::fill || load_.work == Work::half; }
+  [[nodiscard]] bool sequential() const { return load_.work >= Work::fill; }
 
-  // Appends the next request; false when there are no more.
-  bool next(std::vector<std::byte>& out) {
+  // The most that next() writes.
+  [[nodiscard]] std::size_t longest() const { return k_request_bytes + load_.block_bytes; }
+
+  // Writes the next request to `to`; what lies behind it, or null when there are no more.
+  std::byte* next(std::byte* to) {
     std::uint64_t block = next_;
     if (sequential()) {
-      if (block >= blocks_) return false;
+      if (block >= blocks_) return nullptr;
       next_ += load_.work == Work::half ? 2 : 1;
     } else {
       block = random_() % blocks_;
     }
-    const bool reads = load_.work == Work::read || (load_.work == Work::mixed && (random_() & 1) != 0);
-    append(out, k_request_magic);
-    append(out, std::uint16_t{0});
-    append(out, reads ? k_read : k_write);
+    const bool reads = load_.work == Work::read || load_.work == Work::scan ||
+                       (load_.work == Work::mixed && (random_() & 1) != 0);
+    to = put(put(to, k_request_magic), std::uint16_t{0});
+    to = put(to, reads ? k_read : k_write);
     // The cookie says how long the reply is.
-    append(out, std::uint64_t{reads ? load_.block_bytes : 0});
-    append(out, block * load_.block_bytes);
-    append(out, load_.block_bytes);
-    if (!reads) out.insert(out.end(), payload_.begin(), payload_.end());
-    return true;
+    to = put(to, std::uint64_t{reads ? load_.block_bytes : 0});
+    to = put(put(to, block * load_.block_bytes), load_.block_bytes);
+    if (reads) return to;
+    std::memcpy(to, payload_.data(), payload_.size());
+    return to + payload_.size();
   }
 
  private:
@@ -205,30 +131,31 @@ struct Result {
 Result run(const Socket& socket, const Load& load) {
   Requests requests(load, negotiate(socket));
   Replies replies(load);
-  std::vector<std::byte> out;
-  out.reserve((k_request_bytes + load.block_bytes) * load.depth);
+  std::vector<std::byte> out(requests.longest() * load.depth);
   std::uint32_t in_flight = 0;
-  while (in_flight < load.depth && requests.next(out)) ++in_flight;
+  const auto send_up_to = [&](std::uint32_t count) {
+    std::byte* end = out.data();
+    for (std::uint32_t i = 0; i < count; ++i) {
+      std::byte* const behind = requests.next(end);
+      if (behind == nullptr) break;
+      end = behind;
+      ++in_flight;
+    }
+    socket.send(std::span(out.data(), end));
+  };
   const auto began = Clock::now();
   const auto end = began + std::chrono::duration<double>(load.seconds);
-  socket.send(out);
+  send_up_to(load.depth);
   std::uint64_t done = 0;
   while (in_flight > 0) {
     const std::uint32_t complete = replies.receive(socket);
     done += complete;
     in_flight -= complete;
-    out.clear();
-    const bool goes_on = requests.sequential() || Clock::now() < end;
-    for (std::uint32_t i = 0; goes_on && i < complete && requests.next(out); ++i) ++in_flight;
-    socket.send(out);
+    if (complete > 0 && (requests.sequential() || Clock::now() < end)) send_up_to(complete);
   }
   const std::chrono::duration<double> took = Clock::now() - began;
-  std::vector<std::byte> goodbye;
-  append(goodbye, k_request_magic);
-  append(goodbye, std::uint16_t{0});
-  append(goodbye, k_disconnect);
-  for (int i = 0; i < 2; ++i) append(goodbye, std::uint64_t{0});
-  append(goodbye, std::uint32_t{0});
+  std::array<std::byte, k_request_bytes> goodbye{};
+  (void)put(put(put(goodbye.data(), k_request_magic), std::uint16_t{0}), k_disconnect);
   socket.send(goodbye);
   return {done, took.count()};
 }
@@ -239,25 +166,29 @@ std::optional<Work> to_work(std::string_view word) {
   if (word == "mixed") return Work::mixed;
   if (word == "fill") return Work::fill;
   if (word == "half") return Work::half;
+  if (word == "scan") return Work::scan;
   return std::nullopt;
 }
 
 }  // namespace
+}  // namespace oxbow::bench
 
 int main(int argc, char** argv) {
+  using namespace oxbow::bench;
   try {
     const std::vector<std::string> args(argv + 1, argv + argc);
     const auto work = args.size() >= 3 && args.size() <= 5 ? to_work(args[1]) : std::nullopt;
     if (!work) {
-      fmt::print(stderr, "usage: oxbow-nbd-load SOCKET read|write|mixed|fill|half SECONDS [DEPTH [BLOCK]]\n");
+      fmt::print(stderr,
+                 "usage: oxbow-nbd-load SOCKET read|write|mixed|fill|half|scan SECONDS [DEPTH [BLOCK]]\n");
       return 2;
     }
     Load load{.work = *work, .seconds = std::stod(args[2])};
     if (args.size() > 3) load.depth = static_cast<std::uint32_t>(std::stoul(args[3]));
     if (args.size() > 4) load.block_bytes = static_cast<std::uint32_t>(std::stoul(args[4]));
     if (load.depth == 0 || load.block_bytes == 0) fail("depth and block are not 0");
-    const Result result = run(Socket(args[0]), load);
-    fmt::print("{:.1f} {}\n", static_cast<double>(result.requests) / result.seconds / 1000, result.requests);
+    const Result result = run(Socket::connected(args[0]), load);
+    fmt::print("{:.3f} {}\n", static_cast<double>(result.requests) / result.seconds / 1000, result.requests);
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "oxbow-nbd-load: {}\n", error.what());
