@@ -6,6 +6,7 @@
 #include "device/flusher.h"
 #include "device/mover.h"
 #include "device/statistics.h"
+#include "device/zeros.h"
 #include "os/task.h"
 
 namespace oxbow {
@@ -94,9 +95,13 @@ Progress Device::write(Io& io, std::uint64_t at, std::span<const std::byte> data
   return change(io, {at, data.size()}, {.operation = Operation::write, .durable = durable}, data);
 }
 
-Progress Device::zero(Io& io, Range range, bool allocate, Durability durability) noexcept {
+Progress Device::zero(Io& io, Range range, bool allocate, Durability durability, ZeroSpeed speed) noexcept {
   parts_->statistics.add(io.queue->shard(), Counter::zeroes);
   parts_->statistics.add(io.queue->shard(), Counter::zeroed_bytes, range.length);
+  if (speed == ZeroSpeed::fast && check_change(range).ok() && !range.empty() &&
+      !target_->zeroes_fast(range, allocate)) {
+    return counted(*io.queue, Progress::failed(EOPNOTSUPP));
+  }
   const bool durable = durability == Durability::when_completed;
   return change(io, range, {.operation = Operation::zero, .durable = durable, .allocate = allocate}, {});
 }
@@ -118,6 +123,11 @@ Progress Device::flush(Io& io) noexcept {
   return parts_->flusher.join(io);
 }
 
+Progress Device::cache(Io& io, Range range) noexcept {
+  if (!range.fits(size_)) return Progress::failed(EINVAL);
+  return parts_->mover.prefetch(*io.queue, range.prefix(k_prefetch_bytes)).detach(io);
+}
+
 Progress Device::extents(Io& io, Range range, Extents& out) noexcept {
   out.clear();
   if (!range.fits(size_)) return Progress::failed(EINVAL);
@@ -126,7 +136,7 @@ Progress Device::extents(Io& io, Range range, Extents& out) noexcept {
 }
 
 bool Device::view(Range range, ReadView& view) noexcept {
-  view.pieces.clear();
+  view.clear();
   if (range.empty() || !range.fits(size_)) return false;
   while (!range.empty()) {
     Extents extents;

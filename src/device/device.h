@@ -28,10 +28,25 @@ enum class Durability : std::uint8_t {
   when_completed,  // FUA: when the request itself completes
 };
 
-// Memory that holds what a range reads as, for sending: zeros stand for holes. A lease: the bytes stay mapped
-// until the view is destroyed, but a concurrent write may show in them. Thread safety: belongs to one thread.
+// Whether a zero may do it by writing zeros.
+enum class ZeroSpeed : std::uint8_t {
+  any,
+  fast,  // else it fails with EOPNOTSUPP and changes nothing
+};
+
+// Memory that holds what a range reads as, for sending; zeros (device/zeros.h) stand for holes. A lease: the
+// bytes stay mapped until the view is destroyed, but a concurrent write may show in them. Thread safety:
+// belongs to one thread.
 struct ReadView {
   Fixed<iovec, 24> pieces;
+  // There is a piece of a file that somebody may cut short: whoever touches it may get SIGBUS, so it is for
+  // the kernel to read (sendmsg answers EFAULT), and read() says what went wrong.
+  bool may_fault = false;
+
+  void clear() noexcept {
+    pieces.clear();
+    may_fault = false;
+  }
 };
 
 // A virtual block device over one target.
@@ -64,11 +79,17 @@ class Device {
   [[nodiscard]] Progress write(Io& io, std::uint64_t at, std::span<const std::byte> data,
                                Durability) noexcept;
   // The range reads as zeros afterwards; with `allocate` it keeps or gets room (NO_HOLE).
-  [[nodiscard]] Progress zero(Io& io, Range range, bool allocate, Durability) noexcept;
+  [[nodiscard]] Progress zero(Io& io, Range range, bool allocate, Durability,
+                              ZeroSpeed = ZeroSpeed::any) noexcept;
   // Whole clusters of the range read as zeros afterwards and give their room back; the rest is unchanged.
   [[nodiscard]] Progress discard(Io& io, Range range, Durability) noexcept;
   // Everything that completed before this call, on any queue, is durable when it completes.
   [[nodiscard]] Progress flush(Io& io) noexcept;
+
+  // Somebody is going to read the range: starts what makes that faster, of its first k_prefetch_bytes, and
+  // waits for none of it. EINVAL beyond the end.
+  [[nodiscard]] Progress cache(Io& io, Range range) noexcept;
+  static constexpr std::uint64_t k_prefetch_bytes = 32U << 20;
 
   // What the range is made of, as a prefix: appended to `out` (emptied first), holes of the stores shown as
   // zero. More than 0 bytes for a range that is not empty. The stores in it stay valid as long as the device.

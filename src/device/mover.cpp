@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "device/statistics.h"
+#include "device/zeros.h"
 #include "os/canary.h"
 
 namespace oxbow {
@@ -245,6 +246,23 @@ Task Mover::fill(Queue& queue, Target* below, Range range, std::span<std::byte> 
   statistics_.add(queue.shard(), Counter::filled_bytes, range.length);
   const IoStatus status = co_await read(queue, *below, range, out);
   co_return status;
+}
+
+Task Mover::prefetch(Queue& queue, Range range) {
+  while (!range.empty()) {
+    Extents extents;
+    const Step step = target_.locate(range, extents);
+    if (step.answer != Answer::ready) {
+      const IoStatus waited = co_await wait_for(queue, step);
+      if (!waited.ok()) co_return waited;
+      continue;
+    }
+    for (const Extent& extent : extents) {
+      if (extent.kind == Kind::data) extent.store->prefetch({extent.at, extent.length});
+    }
+    range = range.without_prefix(step.length);
+  }
+  co_return IoStatus{};
 }
 
 Task Mover::extents(Queue& queue, Range range, Extents& out) {

@@ -36,6 +36,9 @@ class Mover {
   // Appends to `out` what a prefix of `range` is made of, down to the holes of the stores.
   [[nodiscard]] Task extents(Queue& queue, Range range, Extents& out);
 
+  // Hints to the stores that the range is going to be read.
+  [[nodiscard]] Task prefetch(Queue& queue, Range range);
+
   // Waits for what a busy or prepare answer asks for.
   [[nodiscard]] Task wait_for(Queue& queue, Step step);
 
@@ -49,9 +52,5 @@ class Mover {
   StickyFailure& failure_;
   Statistics& statistics_;
 };
-
-// Zeros to send or write from; k_zeros_bytes long.
-inline constexpr std::size_t k_zeros_bytes = std::size_t{256} << 10;
-[[nodiscard]] std::span<const std::byte> zeros() noexcept;
 
 }  // namespace oxbow

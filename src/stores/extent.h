@@ -26,6 +26,7 @@ struct Extent {
   std::uint8_t layer;
   Store* store;
   std::uint64_t at;
+  bool nowhere = false;  // zero: not even a hole somewhere, the chain ends above it
 };
 
 inline constexpr std::size_t k_extents_per_answer = 16;

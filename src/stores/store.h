@@ -76,6 +76,12 @@ class Store {
   // The same for receiving into: only where writing them needs neither room nor a lock. Empty otherwise.
   virtual std::span<std::byte> memory(Range range) noexcept = 0;
 
+  // Whether zero() with `mode` does without writing the zeros as data, but for the edges that are smaller
+  // than the medium's unit. False also while that is not known.
+  [[nodiscard]] virtual bool zeroes_fast(ZeroMode /*mode*/) noexcept { return false; }
+  // Somebody is going to read the range: a hint, which starts what makes it faster and waits for nothing.
+  virtual void prefetch(Range /*range*/) noexcept {}
+
   // Whether view() can answer at all.
   [[nodiscard]] virtual bool in_memory() const noexcept { return false; }
 

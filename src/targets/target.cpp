@@ -21,6 +21,7 @@ void Plan::reset() noexcept {
 }
 
 // The defaults are those of a target without claims, preparations or state of its own.
+bool Target::zeroes_fast(Range /*range*/, bool /*allocate*/) noexcept { return false; }
 void Target::release(Plan& /*plan*/) noexcept {}
 Progress Target::wait(Io& /*io*/, std::uint64_t /*key*/) noexcept { return Progress::done(); }
 void Target::prepare(Preparation& /*preparation*/) noexcept {}

@@ -41,6 +41,10 @@ class Target {
   // What has to happen for a prefix of `change`. `plan` is empty; when the answer is not ready it stays empty.
   [[nodiscard]] virtual Step plan(Range range, const Change& change, Plan& plan) noexcept = 0;
 
+  // Whether a zero of the range, which is not empty, does without writing zeros as data, but for edges that
+  // are smaller than a cluster or the medium's unit. Changes nothing.
+  [[nodiscard]] virtual bool zeroes_fast(Range range, bool allocate) noexcept;
+
   // The bytes of the plan's move are in the store: publish, and note what the next flush has to write. Never
   // called when the move failed.
   virtual void commit(Plan& plan) noexcept = 0;

@@ -30,22 +30,28 @@ class FileSpace {
   [[nodiscard]] IoStatus allocate(Range range) noexcept;
 
   // Whether punching works, as far as is known.
-  [[nodiscard]] bool punches() const noexcept { return !no_punch_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool punches() const noexcept { return punch_.load(std::memory_order_relaxed) != Known::no; }
+  // Whether zero() with `mode` is known to do without writing zeros, but for the edges. Of a file that is
+  // `file_bytes` long punching is tried once, behind its end, where it changes nothing.
+  [[nodiscard]] bool zeroes_fast(ZeroMode mode, std::uint64_t file_bytes) noexcept;
 
  private:
+  // What is known of a way of calling fallocate.
+  enum class Known : std::uint8_t { nothing, yes, no };
+
   // The part of the range that fallocate accepts; perhaps empty.
   [[nodiscard]] Range inner(Range range) const noexcept;
   [[nodiscard]] IoStatus zero_inner(Range range, ZeroMode mode) noexcept;
   // Whether `mode` is supported as far as known; `status` has the outcome if so.
-  [[nodiscard]] bool try_fallocate(int mode, Range range, std::atomic<bool>& unsupported,
+  [[nodiscard]] bool try_fallocate(int mode, Range range, std::atomic<Known>& supported,
                                    IoStatus& status) noexcept;
 
   int fd_;
   bool block_device_;
   std::uint32_t grain_bytes_;
-  std::atomic<bool> no_punch_{false};
-  std::atomic<bool> no_zero_range_{false};
-  std::atomic<bool> no_allocate_{false};
+  std::atomic<Known> punch_{Known::nothing};
+  std::atomic<Known> zero_range_{Known::nothing};
+  std::atomic<Known> allocate_{Known::nothing};
 };
 
 }  // namespace oxbow

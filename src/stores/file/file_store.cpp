@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stores/file/file_store.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,6 +138,12 @@ std::uint64_t FileStore::extents(Range range, Extents& out) noexcept {
     at += piece.length;
   }
   return at - range.offset;
+}
+
+void FileStore::prefetch(Range range) noexcept {
+  if (direct() || range.empty()) return;  // a length of 0 would mean all that follows
+  (void)::posix_fadvise(fd_.get(), static_cast<off_t>(range.offset), static_cast<off_t>(range.length),
+                        POSIX_FADV_WILLNEED);
 }
 
 Result<FileIdentity> FileStore::current_identity() const {

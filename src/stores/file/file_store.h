@@ -68,6 +68,9 @@ class FileStore : public Store {
   std::uint64_t extents(Range range, Extents& out) noexcept override;
   std::span<const std::byte> view(Range /*range*/) noexcept override { return {}; }
   std::span<std::byte> memory(Range /*range*/) noexcept override { return {}; }
+  [[nodiscard]] bool zeroes_fast(ZeroMode mode) noexcept override { return space_.zeroes_fast(mode, size()); }
+  // Into the page cache; nothing with direct I/O.
+  void prefetch(Range range) noexcept override;
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_.load(std::memory_order_acquire); }
   [[nodiscard]] bool writable() const noexcept override { return options_.writable; }
   [[nodiscard]] std::string describe() const override { return path_; }

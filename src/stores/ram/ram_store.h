@@ -59,6 +59,9 @@ class RamStore final : public Store {
   // it makes the kernel bring back stays uncounted until the page is next written.
   std::span<const std::byte> view(Range range) noexcept override { return memory(range); }
   std::span<std::byte> memory(Range range) noexcept override;
+  [[nodiscard]] bool zeroes_fast(ZeroMode mode) noexcept override {
+    return mode == ZeroMode::may_punch && !options_.preallocate;
+  }
   [[nodiscard]] bool in_memory() const noexcept override { return true; }
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
   [[nodiscard]] bool writable() const noexcept override { return true; }

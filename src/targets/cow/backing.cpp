@@ -17,7 +17,12 @@ Step Backing::locate(Range range, Extents& out) const noexcept {
     if (done < shown.length) return Step::ready(done);
   }
   if (done < range.length && !out.full()) {
-    out.push_back({.length = range.length - done, .kind = Kind::zero, .layer = 1, .store = nullptr, .at = 0});
+    out.push_back({.length = range.length - done,
+                   .kind = Kind::zero,
+                   .layer = 1,
+                   .store = nullptr,
+                   .at = 0,
+                   .nowhere = true});
     done = range.length;
   }
   return Step::ready(done);

@@ -216,6 +216,14 @@ Step CowTarget::plan_punch(Range range, Plan& plan) noexcept {
   return Step::ready(range.prefix(((first + count) << shift_) - range.offset).length);
 }
 
+// Whole clusters become zero in the map. What covers none is written, and so is all that wants room, unless the
+// layer's file has room without writing.
+bool CowTarget::zeroes_fast(Range range, bool allocate) noexcept {
+  const std::uint64_t first_whole = (range.offset + cluster_bytes_ - 1) >> shift_;
+  const std::uint64_t end = range.end() == size_ ? ((size_ - 1) >> shift_) + 1 : range.end() >> shift_;
+  return first_whole < end && (!allocate || layer_->zeroes_fast(ZeroMode::allocate));
+}
+
 void CowTarget::commit(Plan& plan) noexcept {
   const bool data = plan.publish == static_cast<std::uint8_t>(Publish::data);
   for (const ClusterRun& run : plan.claimed) {

@@ -48,6 +48,7 @@ class CowTarget final : public Target {
 
   [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
   [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
+  [[nodiscard]] bool zeroes_fast(Range range, bool allocate) noexcept override;
   void commit(Plan& plan) noexcept override;
   void release(Plan& plan) noexcept override;
   [[nodiscard]] Progress wait(Io& io, std::uint64_t key) noexcept override;

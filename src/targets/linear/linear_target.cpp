@@ -36,6 +36,10 @@ Step LinearTarget::plan(Range range, const Change& change, Plan& plan) noexcept 
   return Step::ready(range.length);
 }
 
+bool LinearTarget::zeroes_fast(Range /*range*/, bool allocate) noexcept {
+  return store_->zeroes_fast(allocate ? ZeroMode::allocate : ZeroMode::may_punch);
+}
+
 void LinearTarget::commit(Plan& /*plan*/) noexcept {}
 
 void LinearTarget::capture(FlushPlan& plan) noexcept { plan.rounds[0].sync(*store_); }

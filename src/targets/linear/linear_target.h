@@ -21,6 +21,7 @@ class LinearTarget : public Target {
 
   [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
   [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
+  [[nodiscard]] bool zeroes_fast(Range range, bool allocate) noexcept override;
   void commit(Plan& plan) noexcept override;
   void capture(FlushPlan& plan) noexcept override;
 

@@ -45,6 +45,17 @@ Step TableTarget::plan(Range range, const Change& change, Plan& plan) noexcept {
   return part.target->plan(clipped, change, plan);
 }
 
+bool TableTarget::zeroes_fast(Range range, bool allocate) noexcept {
+  for (std::size_t i = index_of(range.offset); !range.empty(); ++i) {
+    const Placed& part = parts_[i];
+    const Range clipped = range.prefix(part.end - range.offset);
+    const Range there{part.offset + (clipped.offset - part.start), clipped.length};
+    if (!part.target->zeroes_fast(there, allocate)) return false;
+    range = range.without_prefix(clipped.length);
+  }
+  return true;
+}
+
 void TableTarget::commit(Plan& /*plan*/) noexcept {}
 
 void TableTarget::capture(FlushPlan& plan) noexcept {

@@ -14,6 +14,7 @@ class ZeroTarget final : public Target {
 
   [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
   [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
+  [[nodiscard]] bool zeroes_fast(Range /*range*/, bool /*allocate*/) noexcept override { return true; }
   void commit(Plan& plan) noexcept override;
   void capture(FlushPlan& plan) noexcept override;
 
