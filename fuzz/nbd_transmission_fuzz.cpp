@@ -34,8 +34,8 @@ class PiecesWire final : public nbd::Wire {
  public:
   PiecesWire(Bytes sent, std::size_t piece) : sent_(std::move(sent)), piece_(piece) {}
 
-  std::ptrdiff_t receive(std::span<std::byte> into, Mode mode) noexcept override {
-    if (mode == Mode::do_not_wait && ++turn_ % 3 == 0) return -EAGAIN;
+  std::ptrdiff_t receive(std::span<std::byte> into) noexcept override {
+    if (++turn_ % 3 == 0) return -EAGAIN;
     const std::size_t count = std::min({into.size(), piece_, sent_.size() - at_});
     std::ranges::copy(std::span(sent_).subspan(at_, count), into.begin());
     at_ += count;
@@ -53,15 +53,6 @@ class PiecesWire final : public nbd::Wire {
     return static_cast<std::ptrdiff_t>(piece_ * 3 - left);
   }
   std::size_t available() noexcept override { return std::min(piece_, sent_.size() - at_); }
-  bool wait(bool to_receive, bool to_send, int event_fd,
-            std::optional<Clock::time_point> /*until*/) noexcept override {
-    if (to_receive || to_send) return true;
-    require(event_fd >= 0);
-    pollfd waited{event_fd, POLLIN, 0};
-    require(::poll(&waited, 1, 10'000) == 1);
-    return true;
-  }
-
   Bytes got;
 
  private:
@@ -159,9 +150,15 @@ void clear(Fixture& fixture) {
 
 void converse(Fixture& fixture, Bytes sent, std::size_t piece, Bytes& got) {
   PiecesWire wire(std::move(sent), piece);
-  const std::atomic<bool> stopping{false};
-  nbd::Transmission transmission(wire, fixture.queue, fixture.served, {.requests = 8, .bytes = 1 << 20});
-  transmission.run({}, stopping);
+  nbd::Transmission transmission(wire, fixture.queue, {.served = &fixture.served},
+                                 {.requests = 8, .bytes = 1 << 20});
+  while (true) {
+    const nbd::Interest wanted = transmission.step(true);
+    if (wanted.ended) break;
+    if (fixture.queue.poll() || wanted.receive || wanted.send) continue;
+    pollfd waited{fixture.queue.event_fd(), POLLIN, 0};
+    require(::poll(&waited, 1, 10'000) == 1);
+  }
   got = std::move(wire.got);
 }
 

@@ -78,6 +78,11 @@ bool Queue::poll() noexcept {
   return any;
 }
 
+void Queue::submit() noexcept {
+  // What the kernel lacks the resources for now is tried again from poll().
+  if (ring_ != nullptr && !ring_->submit()) (void)::eventfd_write(event_.get(), 1);
+}
+
 void Queue::wait() noexcept {
   const bool submitted = ring_ == nullptr || ring_->submit();
   pollfd waited{event_.get(), POLLIN, 0};

@@ -35,12 +35,15 @@ class Queue {
   // to a bound. Never blocks. Returns whether any ran.
   bool poll() noexcept;
 
+  // Tells the kernel of what the ring holds back, without looking for completions: they show in event_fd().
+  void submit() noexcept;
+
   // Blocks until poll() has something to run (or a signal arrived). A simulation overrides it to make the
   // next thing happen.
   virtual void wait() noexcept;
 
-  // Becomes readable when poll() has something to run: for a loop that also waits for sockets. Call poll()
-  // once before waiting on it, so that nothing is held back.
+  // Becomes readable when poll() has something to run: for a loop that also waits for sockets. Call
+  // submit() or poll() once before waiting on it, so that nothing is held back.
   [[nodiscard]] int event_fd() const noexcept { return event_.get(); }
 
   // The ring, or null where the kernel has none to give; then the caller does its I/O synchronously.

@@ -79,7 +79,9 @@ bool Transmission::handle_one() noexcept {
   }
   const auto behind = bytes.subspan(k_request_bytes);
   const bool write = header->command == Command::write;
-  if (const IoStatus status = check_request(*header, device_.size(), export_.writable()); !status.ok()) {
+  IoStatus status = check_request(*header, device_.size(), export_.writable());
+  if (refusing_ && header->command != Command::disconnect) status = IoStatus::error(ESHUTDOWN);
+  if (!status.ok()) {
     received_.consume(k_request_bytes);
     if (write) to_drop_ = header->length;
     refuse(*header, status);
@@ -212,8 +214,10 @@ void Transmission::release(Request& request) noexcept {
 
 void Transmission::completed(Io& io) noexcept {
   auto& request = static_cast<Request&>(io);
-  --request.owner->in_device_;
-  request.owner->finished(request, request.status);
+  Transmission& owner = *request.owner;
+  --owner.in_device_;
+  owner.finished(request, request.status);
+  owner.waker_();
 }
 
 void Transmission::submitted(Request& request, Progress progress) noexcept {

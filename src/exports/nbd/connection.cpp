@@ -6,97 +6,135 @@
 #include <array>
 #include <cerrno>
 #include <exception>
-#include <optional>
 #include <span>
-#include <vector>
+#include <utility>
 
-#include "exports/nbd/handshake.h"
 #include "os/queue.h"
 
 namespace oxbow::nbd {
-namespace {
 
-enum class Outcome : std::uint8_t { done, gone, late };
+Connection::Connection(UniqueFd socket, const Exports& exports, Options options)
+    : socket_(std::move(socket)),
+      options_(std::move(options)),
+      wire_(socket_.get()),
+      handshake_(exports, options_.refusal) {}
 
-Outcome send_all(Wire& wire, std::vector<std::byte>& bytes, Wire::Clock::time_point until) {
-  std::span<std::byte> rest(bytes);
-  while (!rest.empty()) {
-    const iovec piece{rest.data(), rest.size()};
-    const std::ptrdiff_t sent = wire.send({&piece, 1});
-    if (sent == -EAGAIN) {
-      if (!wire.wait(false, true, -1, until)) return Outcome::late;
-    } else if (sent < 0) {
-      return Outcome::gone;
-    } else {
-      rest = rest.subspan(static_cast<std::size_t>(sent));
-    }
-  }
-  bytes.clear();
-  return Outcome::done;
-}
-
-Outcome receive(Wire& wire, std::span<std::byte> into, std::size_t& got, Wire::Clock::time_point until) {
-  while (true) {
-    const std::ptrdiff_t result = wire.receive(into, Wire::Mode::do_not_wait);
-    if (result > 0) {
-      got = static_cast<std::size_t>(result);
-      return Outcome::done;
-    }
-    if (result != -EAGAIN) return Outcome::gone;
-    if (!wire.wait(true, false, -1, until)) return Outcome::late;
-  }
-}
-
-}  // namespace
-
-void Connection::serve() noexcept {
-  try {
-    handshake_and_serve();
-  } catch (const std::exception& failure) {
-    // Memory or descriptors are short: this client is not served, the others are.
-    why_ended_ = failure.what();
-  }
+Connection::~Connection() {
   (void)::shutdown(socket_.get(), SHUT_RDWR);  // fails only when the client has done the same
-  ended_.store(true, std::memory_order_release);
 }
 
-void Connection::handshake_and_serve() {
-  SocketWire wire(socket_.get());
-  Handshake handshake(exports_, options_.refusal);
-  const auto until = Wire::Clock::now() + options_.handshake_limit;
-  std::array<std::byte, 4096> buffer;
-  std::span<const std::byte> early;
-  while (true) {
-    Outcome outcome = send_all(wire, handshake.output(), until);
-    if (outcome == Outcome::done && handshake.state() != Handshake::State::haggling) break;
-    std::size_t got = 0;
-    if (outcome == Outcome::done) outcome = receive(wire, buffer, got, until);
-    if (outcome != Outcome::done || stopping_.load(std::memory_order_relaxed)) {
-      why_ended_ =
-          outcome == Outcome::late ? "the handshake took too long" : "the client left during the handshake";
-      return;
-    }
-    const auto bytes = std::span<const std::byte>(buffer).first(got);
-    early = bytes.subspan(handshake.feed(bytes));
+void Connection::begin(Queue& queue, Waker waker) noexcept {
+  queue_ = &queue;
+  waker_ = waker;
+  handshake_until_ = Clock::now() + options_.handshake_limit;
+}
+
+Interest Connection::step(bool readable) noexcept {
+  try {
+    return guarded_step(readable);
+  } catch (const std::exception& failure) {
+    // Memory is short during the handshake: this client is not served, the others are.
+    end(failure.what());
+    return {.ended = true};
   }
-  if (handshake.state() == Handshake::State::closed) {
-    why_ended_ = handshake.why_closed();
+}
+
+Interest Connection::guarded_step(bool readable) {
+  if (phase_ == Phase::haggling) {
+    const Interest wanted = haggle(readable);
+    if (phase_ == Phase::haggling) return wanted;
+    readable = false;  // what was received is being handled
+  }
+  if (phase_ == Phase::closing) return close();
+  if (phase_ == Phase::ended) return {.ended = true};
+  if (!send_output()) return {.send = true};  // of the handshake
+  if (phase_ == Phase::ended) return {.ended = true};
+  const Interest wanted = transmission_->step(readable);
+  if (wanted.ended) end(transmission_->why_ended());
+  return wanted;
+}
+
+// Sends and receives until there is nothing more to be had, or the phase changes.
+Interest Connection::haggle(bool readable) {
+  while (phase_ == Phase::haggling) {
+    if (!send_output()) return {.send = true};
+    if (phase_ == Phase::ended) break;
+    if (!readable) return {.receive = true};
+    std::array<std::byte, 4096> buffer;
+    const std::ptrdiff_t got = wire_.receive(buffer);
+    if (got == -EAGAIN) return {.receive = true};
+    if (got <= 0) {
+      end("the client left during the handshake");
+      break;
+    }
+    const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got));
+    haggled(bytes.subspan(handshake_.feed(bytes)));
+  }
+  return {};
+}
+
+// What the handshake has come to; `early` is what the client sent after it.
+void Connection::haggled(std::span<const std::byte> early) {
+  if (handshake_.state() == Handshake::State::haggling) return;
+  if (handshake_.state() == Handshake::State::closed) {
+    phase_ = Phase::closing;
+    why_ended_ = handshake_.why_closed();
     return;
   }
-  Queue queue;
-  Transmission transmission(wire, queue, *handshake.negotiated().served, options_.limits);
-  transmission.run(early, stopping_);
-  why_ended_ = transmission.why_ended();
+  transmission_.emplace(wire_, *queue_, handshake_.negotiated(), options_.limits, waker_);
+  transmission_->begin(early);
+  phase_ = Phase::serving;
 }
 
-void Connection::stop() noexcept {
-  stopping_.store(true, std::memory_order_relaxed);
-  (void)::shutdown(socket_.get(), SHUT_RD);  // fails only when the client has gone already
+// Whether all of it is out.
+bool Connection::send_output() {
+  std::vector<std::byte>& output = handshake_.output();
+  while (!output.empty()) {
+    const iovec piece{output.data(), output.size()};
+    const std::ptrdiff_t sent = wire_.send({&piece, 1});
+    if (sent == -EAGAIN) return false;
+    if (sent < 0) {
+      end("the client left during the handshake");
+      return true;
+    }
+    output.erase(output.begin(), output.begin() + sent);
+  }
+  return true;
 }
 
-void Connection::break_off() noexcept {
-  stopping_.store(true, std::memory_order_relaxed);
-  (void)::shutdown(socket_.get(), SHUT_RDWR);
+// The last words, then the end.
+Interest Connection::close() {
+  if (!send_output()) return {.send = true};
+  end(std::exchange(why_ended_, {}));
+  return {.ended = true};
 }
+
+void Connection::end(std::string_view why) noexcept {
+  if (phase_ == Phase::ended) return;
+  phase_ = Phase::ended;
+  why_ended_ = why;
+}
+
+void Connection::hung_up() noexcept {
+  if (phase_ == Phase::serving) {
+    transmission_->break_off();
+  } else {
+    end("the client left during the handshake");
+  }
+}
+
+void Connection::stop(Stop how) noexcept {
+  if (phase_ != Phase::serving) return end("the server is stopping");
+  if (how == Stop::refuse_requests) transmission_->refuse_requests();
+  if (how == Stop::receive_nothing) transmission_->end("the server is stopping");
+  if (how == Stop::break_off) transmission_->break_off();
+}
+
+std::optional<Connection::Clock::time_point> Connection::deadline() const noexcept {
+  if (phase_ == Phase::haggling || phase_ == Phase::closing) return handshake_until_;
+  return std::nullopt;
+}
+
+void Connection::expire() noexcept { end("the handshake took too long"); }
 
 }  // namespace oxbow::nbd

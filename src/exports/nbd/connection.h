@@ -1,21 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "exports/nbd/export.h"
+#include "exports/nbd/handshake.h"
 #include "exports/nbd/transmission.h"
 #include "exports/nbd/wire.h"
 #include "os/fd.h"
 
 namespace oxbow::nbd {
 
-// One client from the greeting to its end.
-// Thread safety: serve() on a thread of its own; the rest from any thread.
+// How far a server that stops goes with those who are still there.
+enum class Stop : std::uint8_t {
+  no,
+  refuse_requests,  // with ESHUTDOWN; a connection ends when its client has got all its answers
+  receive_nothing,  // what is in flight is finished and answered
+  break_off,        // replies that a client doesn't take are lost
+};
+
+// One client from the greeting to its end. Never waits: whoever runs it calls step() whenever there is
+// something to do.
+// Thread safety: belongs to one thread from begin() on.
 class Connection {
  public:
+  using Clock = std::chrono::steady_clock;
+
   struct Options {
     std::chrono::milliseconds handshake_limit{10'000};  // from the greeting to the chosen export
     TransmissionLimits limits;
@@ -23,29 +36,56 @@ class Connection {
   };
 
   // `exports` is borrowed.
-  Connection(UniqueFd socket, const Exports& exports, Options options)
-      : socket_(std::move(socket)), exports_(exports), options_(std::move(options)) {}
+  Connection(UniqueFd socket, const Exports& exports, Options options);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  Connection(Connection&&) = delete;
+  Connection& operator=(Connection&&) = delete;
 
-  // Runs until the client is served; then shuts the socket down and nothing is in flight.
-  void serve() noexcept;
+  // Where it lives from now on. `queue` is the calling thread's and outlives it; `waker` is called when the
+  // device has finished something.
+  void begin(Queue& queue, Waker waker) noexcept;
 
-  // Makes serve() end soon: no more is received, what is in flight is finished and answered.
-  void stop() noexcept;
-  // Makes it end without waiting for the client: replies that it does not take are lost.
-  void break_off() noexcept;
-  [[nodiscard]] bool ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  // Does what can be done without waiting; receives when `readable`.
+  Interest step(bool readable) noexcept;
+  // The client has closed the connection in both directions.
+  void hung_up() noexcept;
+  void stop(Stop how) noexcept;
 
-  // Once ended(): why, for the log; empty when the client left as the protocol has it.
-  [[nodiscard]] const std::string& why_ended() const noexcept { return why_ended_; }
+  // When the handshake has to be over; nothing afterwards.
+  [[nodiscard]] std::optional<Clock::time_point> deadline() const noexcept;
+  // It was not.
+  void expire() noexcept;
+
+  [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+  // Once it has ended: why, for the log; empty when the client left as the protocol has it.
+  [[nodiscard]] std::string_view why_ended() const noexcept { return why_ended_; }
 
  private:
-  void handshake_and_serve();
+  enum class Phase : std::uint8_t {
+    haggling,
+    serving,
+    closing,  // the last words are being sent
+    ended,
+  };
+
+  [[nodiscard]] Interest guarded_step(bool readable);
+  [[nodiscard]] Interest haggle(bool readable);
+  [[nodiscard]] bool send_output();
+  void haggled(std::span<const std::byte> early);
+  [[nodiscard]] Interest close();
+  void end(std::string_view why) noexcept;
 
   UniqueFd socket_;
-  const Exports& exports_;
   Options options_;
-  std::atomic<bool> stopping_{false};
-  std::atomic<bool> ended_{false};
+  SocketWire wire_;
+  Handshake handshake_;
+  Phase phase_ = Phase::haggling;
+  Queue* queue_ = nullptr;
+  Waker waker_;
+  Clock::time_point handshake_until_;
+  std::optional<Transmission> transmission_;
   std::string why_ended_;
 };
 

@@ -37,6 +37,13 @@ class ReceiveBuffer {
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
   void consume(std::size_t count) noexcept { begin_ += count; }
 
+  // Gives the memory back when nothing is in it, so that a client who sends nothing costs none.
+  void release() noexcept {
+    if (slab_ != nullptr && slab_->pins == 0 && begin_ == end_) slab_.reset();
+    if (slab_ == nullptr) begin_ = end_ = 0;
+    std::erase_if(left_, [](const auto& slab) { return slab->pins == 0; });
+  }
+
   // Keeps the memory of what bytes() shows until unpin().
   [[nodiscard]] Slab* pin() noexcept;
   static void unpin(Slab* slab) noexcept { --slab->pins; }

@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -18,16 +19,11 @@ namespace {
 // Clients beyond the limit that are being told so at a time; more are dropped without a word.
 constexpr std::size_t k_refused_at_once = 16;
 constexpr std::chrono::milliseconds k_refusal_limit{1'000};
+// At the end, a client in the middle of a request gets that long to send the rest and be refused.
+constexpr std::chrono::milliseconds k_refuse_for{250};
 constexpr int k_pause_ms = 100;  // before accepting again when descriptors or threads are short
 
 }  // namespace
-
-struct Server::Client {
-  Client(UniqueFd socket, const Exports& exports, Connection::Options options)
-      : connection(std::move(socket), exports, std::move(options)) {}
-  Connection connection;
-  std::thread thread;
-};
 
 Server::Server(Exports exports, Options options)
     : exports_(std::move(exports)),
@@ -52,6 +48,14 @@ Result<void> Server::adopt(UniqueFd socket) {
 
 Result<void> Server::start() {
   if (!wake_.valid()) return std::unexpected(Error("cannot serve NBD", "eventfd", "no descriptor to be had"));
+  std::size_t threads = options_.threads;
+  if (threads == 0) threads = std::max(1U, std::thread::hardware_concurrency());
+  for (std::size_t i = 0; i < threads; ++i) {
+    auto worker =
+        Worker::start({.poll_limit = options_.poll_limit, .log = options_.log, .tell_end_fd = wake_.get()});
+    if (!worker) return std::unexpected(std::move(worker.error()));
+    workers_.push_back(std::move(*worker));
+  }
   try {
     acceptor_ = std::thread([this] { accept_loop(); });
   } catch (const std::system_error& failure) {
@@ -66,8 +70,8 @@ std::string Server::uri(std::string_view export_name, std::size_t listener) cons
 
 void Server::wake() const noexcept { (void)::eventfd_write(wake_.get(), 1); }
 
-void Server::log(std::string_view line) const noexcept {
-  if (options_.log) options_.log(line);
+void Server::log(LogLevel level, std::string_view line) const noexcept {
+  if (options_.log != nullptr) options_.log->write(level, "nbd.accept", line);
 }
 
 void Server::accept_loop() noexcept {
@@ -75,13 +79,12 @@ void Server::accept_loop() noexcept {
   for (const Listener& each : listeners_) waited.push_back({each.fd(), POLLIN, 0});
   waited.push_back({wake_.get(), POLLIN, 0});
   while (!stopping_.load(std::memory_order_acquire)) {
-    // Short of descriptors or threads, only a client's end or time can help.
+    // Short of descriptors, only a client's end or time can help.
     const auto only_wake = waited.data() + listeners_.size();
     const bool pause = std::exchange(out_of_resources_, false);
     (void)::poll(pause ? only_wake : waited.data(), pause ? 1 : waited.size(), pause ? k_pause_ms : -1);
     eventfd_t ignored = 0;
     (void)::eventfd_read(wake_.get(), &ignored);
-    reap();
     for (std::size_t i = 0; !pause && i < listeners_.size(); ++i) {
       if (waited[i].revents != 0) accept_from(listeners_[i]);
     }
@@ -94,67 +97,48 @@ void Server::accept_from(const Listener& listener) noexcept {
     const int why = errno;
     if (why == EAGAIN || why == ECONNABORTED || why == EINTR) return;
     out_of_resources_ = true;
-    log(std::string("nbd: cannot accept a client: ") + std::strerror(why));
+    log(LogLevel::warning, std::string("cannot accept a client: ") + std::strerror(why));
     return;
   }
   try {
     serve(std::move(socket));
   } catch (const std::exception& failure) {
     out_of_resources_ = true;
-    log(std::string("nbd: cannot serve a client: ") + failure.what());
+    log(LogLevel::warning, std::string("cannot serve a client: ") + failure.what());
   }
+}
+
+std::size_t Server::connections() const noexcept {
+  std::size_t sum = 0;
+  for (const auto& worker : workers_) sum += worker->connections();
+  return sum;
 }
 
 void Server::serve(UniqueFd socket) {
   Connection::Options options;
   options.handshake_limit = options_.handshake_limit;
-  if (clients_.size() >= options_.max_connections) {
-    if (clients_.size() >= options_.max_connections + k_refused_at_once) return;
+  if (const std::size_t others = connections(); others >= options_.max_connections) {
+    if (others >= options_.max_connections + k_refused_at_once) return;
     options.refusal =
         "there are " + std::to_string(options_.max_connections) + " connections already, which is the limit";
     options.handshake_limit = std::min(options.handshake_limit, k_refusal_limit);
   }
-  Client& client = clients_.emplace_back(std::move(socket), exports_, std::move(options));
-  try {
-    client.thread = std::thread([this, &client] {
-      client.connection.serve();
-      wake();
-    });
-  } catch (...) {
-    clients_.pop_back();
-    throw;
-  }
+  const auto& idlest =
+      *std::ranges::min_element(workers_, {}, [](const auto& worker) { return worker->connections(); });
+  idlest->adopt(std::make_unique<Connection>(std::move(socket), exports_, std::move(options)));
 }
 
-void Server::reap() noexcept {
-  for (auto each = clients_.begin(); each != clients_.end();) {
-    if (!each->connection.ended()) {
-      ++each;
-      continue;
-    }
-    each->thread.join();
-    if (!each->connection.why_ended().empty())
-      log("nbd: a client was let go: " + each->connection.why_ended());
-    each = clients_.erase(each);
-  }
-}
-
-// Waits for the clients, and after stop_limit no longer for those that don't take their replies.
-void Server::end_clients() noexcept {
-  for (Client& each : clients_) each.connection.stop();
-  const auto until = std::chrono::steady_clock::now() + options_.stop_limit;
-  while (reap(), !clients_.empty()) {
+bool Server::wait_for_workers(std::chrono::steady_clock::time_point until) noexcept {
+  while (true) {
+    if (std::ranges::all_of(workers_, [](const auto& worker) { return worker->ended(); })) return true;
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now()).count();
-    if (left <= 0) break;
+    if (left <= 0) return false;
     pollfd waited{wake_.get(), POLLIN, 0};
     (void)::poll(&waited, 1, static_cast<int>(left));
     eventfd_t ignored = 0;
     (void)::eventfd_read(wake_.get(), &ignored);
   }
-  for (Client& each : clients_) each.connection.break_off();
-  for (Client& each : clients_) each.thread.join();
-  clients_.clear();
 }
 
 void Server::stop() noexcept {
@@ -162,7 +146,15 @@ void Server::stop() noexcept {
   wake();
   if (acceptor_.joinable()) acceptor_.join();
   listeners_.clear();
-  end_clients();
+  const auto now = std::chrono::steady_clock::now();
+  const std::array<std::pair<Stop, std::chrono::milliseconds>, 2> stages{
+      std::pair{Stop::refuse_requests, std::min(k_refuse_for, options_.stop_limit)},
+      std::pair{Stop::receive_nothing, options_.stop_limit}};
+  for (const auto& [how, limit] : stages) {
+    for (const auto& worker : workers_) worker->stop(how);
+    if (wait_for_workers(now + limit)) break;
+  }
+  workers_.clear();  // breaks off what is left
 }
 
 }  // namespace oxbow::nbd

@@ -1,35 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <functional>
-#include <list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
 
-#include "exports/nbd/connection.h"
 #include "exports/nbd/export.h"
 #include "exports/nbd/listener.h"
+#include "exports/nbd/worker.h"
 #include "os/fd.h"
+#include "os/log.h"
 #include "oxbow/error.h"
 
 namespace oxbow::nbd {
 
-// Serves exports over NBD: a thread that accepts, and one for each client.
-// Thread safety: listen, start, stop and destruction from one thread; uri() from any.
+// Serves exports over NBD: a thread that accepts, and as many that serve as there are cores; each client stays
+// with one of them.
+// Thread safety: listen, start, stop and destruction from one thread; the rest from any.
 class Server {
  public:
   struct Options {
-    std::size_t max_connections = 128;  // more are told that there are too many
-    bool tcp_plaintext = false;         // TCP beyond loopback, in the clear
+    std::size_t max_connections = 1024;  // more are told that there are too many
+    std::size_t threads = 0;             // that serve; 0: as many as there are cores
+    // How long, at most, a thread looks for work before it sleeps: shortens answers, costs a core while
+    // clients are busy.
+    std::chrono::microseconds poll_limit{0};
+    bool tcp_plaintext = false;  // TCP beyond loopback, in the clear
     std::chrono::milliseconds handshake_limit{10'000};
-    std::chrono::milliseconds stop_limit{
-        5'000};  // how long stop() waits for clients to take their last replies
-    // Gets one line per event worth a log, from any thread; may be empty.
-    std::function<void(std::string_view line)> log;
+    // How long stop() waits for clients to take their last replies.
+    std::chrono::milliseconds stop_limit{5'000};
+    Log* log = nullptr;  // borrowed; null: silent
   };
 
   // The devices of `exports` are borrowed until stop() has returned.
@@ -50,31 +55,31 @@ class Server {
   [[nodiscard]] std::size_t listeners() const noexcept { return listeners_.size(); }
   [[nodiscard]] Result<void> start();
 
-  // Ends it: no new clients, requests in flight are finished and answered, sockets closed and their files
-  // removed. Takes at most about stop_limit plus the time that the devices need for what is in flight.
+  // Ends it: no new clients; what is in flight is finished and answered; what comes now is refused with
+  // ESHUTDOWN; connections whose clients have their answers are closed, and the sockets' files removed. Takes
+  // at most about stop_limit plus the time that the devices need for what is in flight.
   void stop() noexcept;
 
   // How clients call an export at socket number `listener`; the same for all sockets of one address.
   [[nodiscard]] std::string uri(std::string_view export_name = {}, std::size_t listener = 0) const;
 
  private:
-  struct Client;
-
   void accept_loop() noexcept;
   void accept_from(const Listener& listener) noexcept;
   void serve(UniqueFd socket);
-  void reap() noexcept;
-  void end_clients() noexcept;
+  [[nodiscard]] std::size_t connections() const noexcept;
+  // Whether all workers have ended by then.
+  bool wait_for_workers(std::chrono::steady_clock::time_point until) noexcept;
   void wake() const noexcept;
-  void log(std::string_view line) const noexcept;
+  void log(LogLevel level, std::string_view line) const noexcept;
 
   Exports exports_;
   Options options_;
   std::vector<Listener> listeners_;
-  UniqueFd wake_;  // readable: a client has ended, or it is time to stop
+  UniqueFd wake_;  // readable: a worker has ended, or it is time to stop
   std::atomic<bool> stopping_{false};
+  std::vector<std::unique_ptr<Worker>> workers_;
   std::thread acceptor_;
-  std::list<Client> clients_;  // the acceptor's; after it has ended, stop()'s
   bool out_of_resources_ = false;
 };
 

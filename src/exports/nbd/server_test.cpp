@@ -47,6 +47,17 @@ Bytes hello() {
 constexpr std::size_t k_greeting = 18;
 constexpr std::size_t k_export_answer = 10;
 
+// Keeps the lines. Thread safety: as for logs.
+class LinesLog final : public Log {
+ public:
+  void write(LogLevel /*level*/, std::string_view topic, std::string_view line) noexcept override {
+    const std::scoped_lock lock(mutex);
+    lines.push_back(std::string(topic) + ": " + std::string(line));
+  }
+  std::mutex mutex;
+  std::vector<std::string> lines;
+};
+
 class NbdServer : public ::testing::Test {
  public:
   ~NbdServer() override { std::filesystem::remove_all(folder_); }
@@ -59,10 +70,7 @@ class NbdServer : public ::testing::Test {
   }
 
   std::unique_ptr<Server> make(Server::Options options = {}) {
-    options.log = [this](std::string_view line) {
-      const std::scoped_lock lock(log_mutex_);
-      log_.emplace_back(line);
-    };
+    options.log = &log_;
     return std::make_unique<Server>(*Exports::make({{.name = "disk", .device = &disk_.device}}),
                                     std::move(options));
   }
@@ -88,15 +96,14 @@ class NbdServer : public ::testing::Test {
     return result ? "" : result.error().text();
   }
   bool logged(std::string_view line) {
-    const std::scoped_lock lock(log_mutex_);
-    return std::ranges::find(log_, line) != log_.end();
+    const std::scoped_lock lock(log_.mutex);
+    return std::ranges::find(log_.lines, line) != log_.lines.end();
   }
 
   TestDevice disk_{1 << 20};
   std::string folder_;
   std::string path_;
-  std::mutex log_mutex_;
-  std::vector<std::string> log_;
+  LinesLog log_;
 };
 
 TEST_F(NbdServer, ServesAUnixSocketThatIsPrivateAndGoneAfterwards) {
@@ -243,7 +250,7 @@ TEST_F(NbdServer, HandshakesHaveALimitOfTime) {
   const RawClient client(connect_unix(path_));
   EXPECT_EQ(client.receive(k_greeting).size(), k_greeting);
   EXPECT_TRUE(client.at_end());
-  while (!logged("nbd: a client was let go: the handshake took too long")) std::this_thread::yield();
+  while (!logged("nbd.client: a client was let go: the handshake took too long")) std::this_thread::yield();
   // Time in the transmission phase doesn't count.
   const RawClient slow = connected();
   std::this_thread::sleep_for(milliseconds(1200));
@@ -255,7 +262,7 @@ TEST_F(NbdServer, ClientsThatVanishAtAnyByteLeaveNothingBehind) {
   auto server = serve();
   EXPECT_TRUE(served());
   const std::size_t before = open_descriptors();
-  const Bytes whole = hello() + request(Command::write, 1, 0, 512) + pattern(512, 1) +
+  const Bytes whole = hello() + request(Command::write, 1, 4096, 512) + pattern(512, 1) +
                       request(Command::read, 2, 0, 512) + request(Command::disconnect, 3, 0, 0);
   for (std::size_t cut = 0; cut <= whole.size(); cut += cut < 80 ? 1 : 37) {
     const RawClient client(connect_unix(path_));

@@ -4,9 +4,11 @@
 // For the tests of this folder: a client's end of a connection, with raw bytes.
 
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <array>
 #include <atomic>
 #include <string>
 #include <system_error>
@@ -133,17 +135,7 @@ class Session {
   Session& operator=(Session&&) = delete;
 
   void start() {
-    thread_ = std::thread([this] {
-      SocketWire wire(server_.get());
-      {
-        Queue queue;
-        Transmission transmission(wire, queue, export_, limits_);
-        transmission.run({}, stopping_);
-        why_ = transmission.why_ended();
-      }
-      counters_ = wire.counters();
-      (void)::shutdown(server_.get(), SHUT_RDWR);
-    });
+    thread_ = std::thread([this] { serve(); });
   }
   // The client goes away; returns why the server says that it ended.
   std::string finish() {
@@ -156,9 +148,10 @@ class Session {
     if (thread_.joinable()) thread_.join();
     return why_;
   }
+  // As a server that stops.
   void stop() {
     stopping_ = true;
-    must(::shutdown(server_.get(), SHUT_RD));
+    (void)::eventfd_write(queue_.load()->event_fd(), 1);
   }
   [[nodiscard]] const WireCounters& counters() const { return counters_; }  // after finish() or join()
 
@@ -176,6 +169,35 @@ class Session {
         export_{.name = "", .device = &device.device, .read_only = read_only},
         limits_(limits) {}
 
+  // What a worker does, for one connection.
+  void serve() {
+    SocketWire wire(server_.get());
+    {
+      Queue queue;
+      queue_ = &queue;
+      Transmission transmission(wire, queue, {.served = &export_}, limits_);
+      bool readable = true;
+      while (true) {
+        if (stopping_.exchange(false)) {
+          transmission.refuse_requests();
+          readable = true;
+        }
+        const Interest wanted = transmission.step(readable);
+        if (wanted.ended) break;
+        readable = wanted.again;
+        if (queue.poll() || wanted.again) continue;
+        const int events = (wanted.receive ? POLLIN : 0) | (wanted.send ? POLLOUT : 0);
+        std::array<pollfd, 2> waited{pollfd{events == 0 ? -1 : server_.get(), static_cast<short>(events), 0},
+                                     pollfd{queue.event_fd(), POLLIN, 0}};
+        (void)::poll(waited.data(), waited.size(), -1);
+        readable = (waited[0].revents & ~POLLOUT) != 0;
+      }
+      why_ = transmission.why_ended();
+    }
+    counters_ = wire.counters();
+    (void)::shutdown(server_.get(), SHUT_RDWR);
+  }
+
  public:
   RawClient client;
 
@@ -184,6 +206,7 @@ class Session {
   Export export_;
   TransmissionLimits limits_;
   std::atomic<bool> stopping_{false};
+  std::atomic<Queue*> queue_{nullptr};
   std::string why_;
   WireCounters counters_;
   std::thread thread_;

@@ -17,11 +17,14 @@ constexpr std::size_t k_early_bytes = 256U << 10;
 
 }  // namespace
 
-Transmission::Transmission(Wire& wire, Queue& queue, const Export& served, const TransmissionLimits& limits)
+Transmission::Transmission(Wire& wire, Queue& queue, const Negotiated& negotiated,
+                           const TransmissionLimits& limits, Waker waker)
     : wire_(wire),
       queue_(queue),
-      export_(served),
-      device_(*served.device),
+      negotiated_(negotiated),
+      export_(*negotiated.served),
+      device_(*export_.device),
+      waker_(waker),
       limits_(limits),
       pool_(limits.requests),
       received_(queue.buffers(), limits.requests),
@@ -32,23 +35,63 @@ Transmission::Transmission(Wire& wire, Queue& queue, const Export& served, const
 
 Transmission::~Transmission() = default;
 
-void Transmission::run(std::span<const std::byte> early, const std::atomic<bool>& stopping) noexcept {
-  if (!early.empty()) {
-    const auto room = received_.room();
-    if (room.size() < early.size()) return end("no memory to receive into");
-    std::memcpy(room.data(), early.data(), early.size());
-    received_.received(early.size());
+void Transmission::begin(std::span<const std::byte> early) noexcept {
+  if (early.empty()) return;
+  const auto room = received_.room();
+  if (room.size() < early.size()) return end("no memory to receive into");
+  std::memcpy(room.data(), early.data(), early.size());
+  received_.received(early.size());
+}
+
+Interest Transmission::step(bool readable) noexcept {
+  work();
+  bool received = false;
+  if (receives() && (readable || refusing_ || wire_.holds_received())) {
+    received = receive();
+    if (received) {
+      work();
+    } else {
+      nothing_received();
+    }
   }
-  while (true) {
-    if (in_device_ > 0) (void)queue_.poll();
-    if (stopping.load(std::memory_order_relaxed)) end("the server is stopping");
+  return interest(received);
+}
+
+// Carries out what is here, and what there is room for once replies have left.
+void Transmission::work() noexcept {
+  bool was_full = false;
+  do {
     handle_received();
-    const bool was_full = !room();
+    was_full = !room();
     send();
-    if (ended_ && in_device_ == 0 && replies_.empty()) return;
-    // What was left unhandled for want of room comes before anything new.
-    if (!was_full || !room()) receive_or_wait();
-  }
+  } while (was_full && room());
+}
+
+bool Transmission::receives() const noexcept { return !ended_ && (room() || to_drop_ > 0); }
+
+Interest Transmission::interest(bool received) noexcept {
+  Interest wanted{.receive = receives(), .send = !replies_.empty()};
+  wanted.ended = ended_ && in_device_ == 0 && !wanted.send;
+  guessed_ = received && wanted.receive && guess_.likely();
+  wanted.again = guessed_ || (wanted.receive && wire_.holds_received());
+  if (!wanted.again && received_.bytes().empty()) received_.release();
+  return wanted;
+}
+
+void Transmission::nothing_received() noexcept {
+  const bool between_requests = received_.bytes().empty() && to_drop_ == 0 && streamed_ == nullptr;
+  if (refusing_ && between_requests && in_device_ == 0 && replies_.empty()) end("the server is stopping");
+}
+
+void Transmission::refuse_requests() noexcept {
+  if (std::exchange(refusing_, true) || ended_) return;
+  if (streamed_ != nullptr) give_up_payload(IoStatus::error(ESHUTDOWN));
+}
+
+void Transmission::break_off() noexcept {
+  gone_ = true;
+  replies_.drop();
+  end("the server is stopping");
 }
 
 void Transmission::end(std::string_view why) noexcept {
@@ -81,22 +124,8 @@ void Transmission::send() noexcept {
   end("the client stopped receiving");
 }
 
-void Transmission::receive_or_wait() noexcept {
-  const bool to_receive = !ended_ && (room() || to_drop_ > 0);
-  const bool to_send = !replies_.empty();
-  if (to_receive && !to_send && in_device_ == 0) {
-    (void)receive(Wire::Mode::wait);
-    return;
-  }
-  if (to_receive && receive(Wire::Mode::do_not_wait)) return;
-  if (in_device_ > 0 && queue_.poll()) return;
-  if (to_receive || to_send || in_device_ > 0) {
-    (void)wire_.wait(to_receive && !ended_, to_send, in_device_ > 0 ? queue_.event_fd() : -1);
-  }
-}
-
 // One call to the socket. Whether anything happened.
-bool Transmission::receive(Wire::Mode mode) noexcept {
+bool Transmission::receive() noexcept {
   const bool to_payload = streamed_ != nullptr && received_.bytes().empty();
   auto into = to_payload ? payload_.destination(wire_.available()) : received_.room();
   if (into.empty()) {
@@ -108,7 +137,9 @@ bool Transmission::receive(Wire::Mode mode) noexcept {
     return true;
   }
   if (!to_payload) into = into.first(std::min(into.size(), receive_at_most_));
-  const std::ptrdiff_t got = wire_.receive(into, mode);
+  const std::ptrdiff_t got = wire_.receive(into);
+  if (guessed_) guess_.learn(got != -EAGAIN);
+  guessed_ = false;
   if (got == -EAGAIN) return false;
   if (got <= 0) {
     end(got == 0 ? "the client closed the connection" : "the connection broke");

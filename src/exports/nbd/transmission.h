@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
-#include "exports/nbd/export.h"
+#include "exports/nbd/negotiated.h"
 #include "exports/nbd/payload.h"
 #include "exports/nbd/receive_buffer.h"
 #include "exports/nbd/replies.h"
@@ -23,28 +23,74 @@ struct TransmissionLimits {
   std::size_t bytes = 64U << 20;  // of payloads and replies; one request may exceed it
 };
 
+// What a connection can go on with.
+struct Interest {
+  bool receive = false;  // when the socket is readable
+  bool send = false;     // when it takes more
+  bool again = false;    // at once: there is probably more to receive
+  bool ended = false;    // with nothing: it is over, and nothing of it is in flight
+};
+
+// Tells whoever runs a connection that step() has something to do. Thread safety: a value.
+struct Waker {
+  void (*call)(void* context) noexcept = nullptr;
+  void* context = nullptr;
+  void operator()() const noexcept {
+    if (call != nullptr) call(context);
+  }
+};
+
+// Whether a client has sent more by the time its last requests are answered: learnt from how often that was
+// so, because asking in vain costs a call to the kernel, and not asking costs a wait. Thread safety: none.
+class Guess {
+ public:
+  [[nodiscard]] bool likely() noexcept { return score_ > 0 || ++unlikely_ % k_trial == 0; }
+  void learn(bool was_so) noexcept {
+    score_ = was_so ? std::min(score_ + 1, k_bound) : std::max(score_ - 2, 0);
+  }
+
+ private:
+  static constexpr int k_bound = 8;
+  static constexpr unsigned k_trial = 64;
+  int score_ = 0;
+  unsigned unlikely_ = 0;
+};
+
 // The transmission phase of one connection: takes what the socket has with one call, carries out every
-// complete request in it, and sends the replies together.
+// complete request in it, and sends the replies together. Never waits: whoever runs it calls step() whenever
+// there is something to do.
 //
 // Requests go to the device in the order of their arrival; those that are pending there are answered when
-// they are done, maybe after later ones. The thread blocks in the socket only while nothing of this
-// connection is pending in the device: claims that a request of ours holds must never wait for this client.
-// Thread safety: run() on one thread, which owns `queue`.
+// they are done, maybe after later ones. Their completions run whatever the client does: claims that a
+// request of ours holds must never wait for this client.
+// Thread safety: belongs to the thread that owns `queue`.
 class Transmission {
  public:
-  Transmission(Wire& wire, Queue& queue, const Export& served, const TransmissionLimits& limits = {});
+  // Wire, queue and export are borrowed. `waker` is called whenever a request was finished by the device.
+  Transmission(Wire& wire, Queue& queue, const Negotiated& negotiated, const TransmissionLimits& limits = {},
+               Waker waker = {});
   ~Transmission();
   Transmission(const Transmission&) = delete;
   Transmission& operator=(const Transmission&) = delete;
   Transmission(Transmission&&) = delete;
   Transmission& operator=(Transmission&&) = delete;
 
-  // Serves until the client leaves, breaks the protocol, or `stopping` is set (and a wait was ended from
-  // outside). Then nothing is in flight any more. `early` is what the client sent after the handshake and was
-  // received with it.
-  void run(std::span<const std::byte> early, const std::atomic<bool>& stopping) noexcept;
+  // What the client sent after the handshake and was received with it; before the first step().
+  void begin(std::span<const std::byte> early) noexcept;
 
-  // How run() ended, for the log; empty when the client disconnected as the protocol has it.
+  // Does what can be done without waiting: carries out what is here, sends what is answered and, when
+  // `readable`, receives once.
+  Interest step(bool readable) noexcept;
+
+  // From now on requests are refused with ESHUTDOWN. It ends as soon as everything is answered and nothing
+  // more comes.
+  void refuse_requests() noexcept;
+  // Ends it: nothing more is received, what is in the device is finished and answered.
+  void end(std::string_view why) noexcept;
+  // Ends it without waiting for the client: replies that it has not taken are lost.
+  void break_off() noexcept;
+
+  // How it ended, for the log; empty when the client disconnected as the protocol has it.
   [[nodiscard]] std::string_view why_ended() const noexcept { return why_ended_; }
 
  private:
@@ -71,14 +117,18 @@ class Transmission {
   void refuse(const RequestHeader& header, IoStatus status) noexcept;
 
   void send() noexcept;
-  void receive_or_wait() noexcept;
-  [[nodiscard]] bool receive(Wire::Mode mode) noexcept;
-  void end(std::string_view why) noexcept;
+  void work() noexcept;
+  [[nodiscard]] bool receives() const noexcept;
+  [[nodiscard]] bool receive() noexcept;
+  void nothing_received() noexcept;
+  [[nodiscard]] Interest interest(bool received) noexcept;
 
   Wire& wire_;
   Queue& queue_;
+  Negotiated negotiated_;
   const Export& export_;
   Device& device_;
+  Waker waker_;
   TransmissionLimits limits_;
   RequestPool pool_;
   ReceiveBuffer received_;
@@ -89,8 +139,11 @@ class Transmission {
   std::size_t receive_at_most_ = ReceiveBuffer::k_slab_bytes;
   std::size_t in_device_ = 0;  // requests pending there
   std::size_t charged_ = 0;    // bytes
-  bool ended_ = false;         // nothing more is received
-  bool gone_ = false;          // nothing more can be sent
+  Guess guess_;
+  bool guessed_ = false;  // the next receive() is one
+  bool refusing_ = false;
+  bool ended_ = false;  // nothing more is received
+  bool gone_ = false;   // nothing more can be sent
   std::string_view why_ended_;
 };
 

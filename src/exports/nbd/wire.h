@@ -3,10 +3,8 @@
 
 #include <sys/uio.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace oxbow::nbd {
@@ -17,12 +15,10 @@ struct WireCounters {
   std::uint64_t send_calls = 0;
 };
 
-// The stream to one client: a socket, or a test's bytes. Thread safety: belongs to the connection's thread.
+// The stream to one client: a socket, or a test's bytes. Nothing here waits.
+// Thread safety: belongs to the thread that serves the connection.
 class Wire {
  public:
-  enum class Mode : std::uint8_t { wait, do_not_wait };
-  using Clock = std::chrono::steady_clock;
-
   Wire() noexcept = default;
   virtual ~Wire() = default;
   Wire(const Wire&) = delete;
@@ -31,17 +27,17 @@ class Wire {
   Wire& operator=(Wire&&) = delete;
 
   // One call to the kernel. More than 0: bytes received; 0: the client has ended its side; below 0: -errno,
-  // of which -EAGAIN only says that there is nothing now (Mode::do_not_wait) and to ask again.
-  [[nodiscard]] virtual std::ptrdiff_t receive(std::span<std::byte> into, Mode mode) noexcept = 0;
-  // One call that never waits: bytes sent (maybe not all), or -errno, of which -EAGAIN only says that there
-  // is no room.
+  // of which -EAGAIN only says that there is nothing now.
+  [[nodiscard]] virtual std::ptrdiff_t receive(std::span<std::byte> into) noexcept = 0;
+  // One call: bytes sent (maybe not all), or -errno, of which -EAGAIN only says that there is no room.
   [[nodiscard]] virtual std::ptrdiff_t send(std::span<const iovec> pieces) noexcept = 0;
-  // How many bytes are there to be received without waiting; 0 also at the end.
+  // How many bytes are there to be received; 0 also at the end.
   [[nodiscard]] virtual std::size_t available() noexcept = 0;
-  // Waits until one of those asked for is possible or `event_fd` (unless -1) is readable. False when `until`
-  // has passed.
-  virtual bool wait(bool to_receive, bool to_send, int event_fd,
-                    std::optional<Clock::time_point> until = std::nullopt) noexcept = 0;
+
+  // Whether there is something to receive that the socket does not show as readable.
+  [[nodiscard]] virtual bool holds_received() const noexcept { return false; }
+  // Whether send() answers -EFAULT for memory that cannot be read. Elsewhere reading it would end the process.
+  [[nodiscard]] virtual bool survives_faults() const noexcept { return true; }
 
   [[nodiscard]] const WireCounters& counters() const noexcept { return counters_; }
 
@@ -49,17 +45,14 @@ class Wire {
   WireCounters counters_;
 };
 
-// A connected stream socket, borrowed. It is left in blocking mode.
-// Thread safety: like Wire; shutdown(2) on the socket from any thread ends every wait.
+// A connected stream socket, borrowed, in whichever mode. Thread safety: like Wire.
 class SocketWire final : public Wire {
  public:
   explicit SocketWire(int socket) noexcept : socket_(socket) {}
 
-  [[nodiscard]] std::ptrdiff_t receive(std::span<std::byte> into, Mode mode) noexcept override;
+  [[nodiscard]] std::ptrdiff_t receive(std::span<std::byte> into) noexcept override;
   [[nodiscard]] std::ptrdiff_t send(std::span<const iovec> pieces) noexcept override;
   [[nodiscard]] std::size_t available() noexcept override;
-  bool wait(bool to_receive, bool to_send, int event_fd,
-            std::optional<Clock::time_point> until = std::nullopt) noexcept override;
 
  private:
   int socket_;
