@@ -12,6 +12,8 @@ pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(libisal REQUIRED IMPORTED_TARGET libisal)
 pkg_check_modules(gnutls REQUIRED IMPORTED_TARGET gnutls)
+# With the macros that the library itself was built with: they are part of its ABI.
+pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 
 add_library(oxbow_deps INTERFACE)
 target_link_libraries(oxbow_deps INTERFACE

@@ -39,7 +39,8 @@ class Server {
  private:
   struct Parts;
   explicit Server(std::unique_ptr<Parts> parts) noexcept;
-  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<Parts> parts_;  // null once stopped
+  const std::string path_;
 };
 
 }  // namespace control

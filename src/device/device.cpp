@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "device/flusher.h"
+#include "device/latency.h"
 #include "device/mover.h"
 #include "device/statistics.h"
 #include "device/zeros.h"
@@ -18,6 +19,7 @@ struct Device::Parts {
 
   StickyFailure failure;
   Statistics statistics;
+  SharedLatencies latencies;
   Mover mover;
   Flusher flusher;
 };
@@ -200,6 +202,7 @@ std::span<std::byte> Device::direct(Range range) noexcept {
 void Device::received(Queue& queue, Range range) noexcept {
   parts_->statistics.add(queue.shard(), Counter::writes);
   parts_->statistics.add(queue.shard(), Counter::written_bytes, range.length);
+  parts_->statistics.add(queue.shard(), Counter::stored_bytes, range.length);
   Plan plan;
   // The same answer as direct() had: nothing but a structure change could alter it.
   const Step step = target_->plan(range, {.operation = Operation::write}, plan);
@@ -215,6 +218,14 @@ IoStatus Device::close(Queue& queue) noexcept {
   parts_->failure.set(closed.ok() ? IoStatus::error(ESHUTDOWN) : closed);
   return closed;
 }
+
+void Device::took(Queue& queue, RequestKind kind, std::uint64_t ns) noexcept {
+  parts_->latencies.add(queue.shard(), kind, ns);
+}
+
+LatencySnapshot Device::latencies() const noexcept { return parts_->latencies.snapshot(); }
+
+int Device::failure() const noexcept { return parts_->failure.cause(); }
 
 StatisticsSnapshot Device::statistics() const noexcept { return parts_->statistics.snapshot(); }
 

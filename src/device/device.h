@@ -20,7 +20,9 @@
 namespace oxbow {
 
 class Task;
+struct LatencySnapshot;
 struct StatisticsSnapshot;
+enum class RequestKind : std::uint8_t;
 
 // When a change has to be durable.
 enum class Durability : std::uint8_t {
@@ -113,6 +115,12 @@ class Device {
   [[nodiscard]] const std::string& name() const noexcept { return options_.name; }
   [[nodiscard]] Target& target() noexcept { return *target_; }
   [[nodiscard]] StatisticsSnapshot statistics() const noexcept;
+  // An export tells how long a request took, from its arrival to when its reply was sent.
+  void took(Queue& queue, RequestKind kind, std::uint64_t ns) noexcept;
+  [[nodiscard]] LatencySnapshot latencies() const noexcept;
+  // The errno value of the failure after which every change and flush is refused; 0 while there is none. From any
+  // thread.
+  [[nodiscard]] int failure() const noexcept;
 
  private:
   struct Parts;

@@ -116,6 +116,7 @@ Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrie
     Io& io = batch.next();
     // iovec has no const form; stores only read from the list of a write.
     io.iov.push_back({const_cast<std::byte*>(write.data.data()), write.data.size()});
+    statistics_.add(queue.shard(), Counter::metadata_bytes, write.data.size());
     batch.submitted(write.store->write(io, write.at, WriteMode::cached));
   }
   status = co_await batch;

@@ -131,6 +131,7 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
       case PrepareStep::What::write:
         io.iov.clear();
         append(io, preparation.buffer.bytes().data() + step.offset, step.length);
+        statistics_.add(queue.shard(), Counter::metadata_bytes, step.length);
         progress = step.store->write(io, step.at, WriteMode::cached);
         break;
       case PrepareStep::What::sync:
@@ -233,6 +234,7 @@ Task Mover::move(Queue& queue, const Plan& plan, std::span<const std::byte> payl
     append(io, payload.data(), move.body);
   }
   if (!canary(Canary::fill_in_omitted)) append(io, tail.bytes().data(), move.tail);
+  statistics_.add(queue.shard(), Counter::stored_bytes, move.length());
   const Progress progress = move.store->write(io, at, durable ? WriteMode::durable : WriteMode::cached);
   const IoStatus written = co_await io(progress);
   co_return written;

@@ -19,8 +19,10 @@ enum class Counter : std::uint8_t {
   flushes,       // as asked for by clients
   flush_rounds,  // carried out; one may serve many
   filled_bytes,  // copied from below to complete partly written clusters
-  waits,         // requests that waited for another's claim
-  errors,        // requests that failed
+  stored_bytes,  // of data written to stores: what clients wrote, and what completes partly written clusters
+  metadata_bytes,  // written to stores to find the data again
+  waits,           // requests that waited for another's claim
+  errors,          // requests that failed
 };
 inline constexpr std::size_t k_counters = static_cast<std::size_t>(Counter::errors) + 1;
 

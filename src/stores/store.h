@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -28,6 +29,15 @@ enum class WriteMode : std::uint8_t {
 enum class ZeroMode : std::uint8_t {
   may_punch,  // the place may become a hole
   allocate,   // the place keeps, or gets, room of its own
+};
+
+// What is known of a store without reading it. Thread safety: a value.
+struct StoreFacts {
+  std::string name;  // as describe() says
+  std::uint64_t size_bytes = 0;
+  std::optional<std::uint64_t> allocated_bytes = std::nullopt;  // the room that it takes
+  // The room that is left for it: on its file system, or of its budget.
+  std::optional<std::uint64_t> free_bytes = std::nullopt;
 };
 
 // Bytes of one place: moves them in and out and knows nothing of devices, targets or formats.
@@ -89,6 +99,8 @@ class Store {
   [[nodiscard]] virtual bool writable() const noexcept = 0;
   // For people: the path, or what it is.
   [[nodiscard]] virtual std::string describe() const = 0;
+  // As of now; may ask the kernel.
+  [[nodiscard]] virtual StoreFacts facts() const { return {describe(), size()}; }
 };
 
 }  // namespace oxbow

@@ -29,5 +29,14 @@ void Target::fill(Preparation& /*preparation*/) noexcept {}
 void Target::prepared(Preparation& /*preparation*/, IoStatus /*status*/) noexcept {}
 void Target::flushed(const FlushPlan& /*plan*/, IoStatus /*status*/) noexcept {}
 IoStatus Target::close(Queue& /*queue*/) noexcept { return {}; }
+void Target::describe(std::vector<ChainPart>& /*chain*/) const {}
+
+std::vector<TargetLine> Target::lines() const {
+  std::vector<TargetLine> all(1);
+  all[0].length = (size() + k_sector_bytes - 1) / k_sector_bytes;
+  all[0].status = status();
+  describe(all[0].chain);
+  return all;
+}
 
 }  // namespace oxbow

@@ -7,8 +7,11 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "stores/extent.h"
+#include "stores/store.h"
 #include "targets/plan.h"
 
 namespace oxbow {
@@ -21,8 +24,24 @@ struct TargetStatus {
       table;  // TABLE: the arguments with which it can be made again, white space and backslashes escaped
 };
 
+// What the bytes of a line come from: a file of a chain, or memory.
+struct ChainPart {
+  std::string_view format;          // "oxb" or "raw"
+  std::uint64_t size_bytes = 0;     // of the device that it holds
+  std::uint64_t cluster_bytes = 0;  // of a layer, else 0
+  StoreFacts store;
+};
+
+// A line of a table that is in use.
+struct TargetLine {
+  std::uint64_t start = 0;   // in sectors
+  std::uint64_t length = 0;  // in sectors; an odd end counts as a whole one
+  TargetStatus status;
+  std::vector<ChainPart> chain;  // from the line's own store down
+};
+
 // A place where bytes live, made of stores and other targets. Byte offsets are the target's own, in [0, size()).
-// Thread safety: locate, plan, commit, prepare, prepared, release, wait and status from any thread;
+// Thread safety: locate, plan, commit, prepare, prepared, release, wait, status, describe and lines from any thread;
 // capture and flushed from the flush worker alone; the rest only while no request is in flight.
 class Target {
  public:
@@ -75,6 +94,10 @@ class Target {
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   [[nodiscard]] virtual bool writable() const noexcept = 0;
   [[nodiscard]] virtual TargetStatus status() const = 0;
+  // Appends the stores that the bytes come from, and those below them; a target without any has nothing to add.
+  virtual void describe(std::vector<ChainPart>& chain) const;
+  // As a table: one line over the whole target, unless it is a table itself.
+  [[nodiscard]] virtual std::vector<TargetLine> lines() const;
 };
 
 }  // namespace oxbow

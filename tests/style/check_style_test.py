@@ -71,6 +71,7 @@ class CheckStyle(unittest.TestCase):
     def test_heavy_headers(self):
         self.finds("src/os/a.h", HEADER + "#include <nlohmann/json.hpp>\n", "heavy header nlohmann/json.hpp")
         self.passes("src/os/a.cpp", SPDX + "#include <nlohmann/json.hpp>\n")
+        self.passes("src/os/a.h", HEADER + "#include <nlohmann/json_fwd.hpp>\n")
 
     def test_class_comments(self):
         self.finds("src/os/a.h", HEADER + "\nclass A {\n};\n", "src/os/a.h:4: class without an opening comment")

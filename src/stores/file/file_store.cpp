@@ -2,6 +2,8 @@
 #include "stores/file/file_store.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -150,6 +152,18 @@ Result<FileIdentity> FileStore::current_identity() const {
   const std::expected<FileIdentity, int> now = identify_file(fd_.get());
   if (!now) return std::unexpected(Error::from_errno("cannot look at file", path_, now.error()));
   return *now;
+}
+
+StoreFacts FileStore::facts() const {
+  StoreFacts facts{path_, size()};
+  struct ::stat file{};
+  if (::fstat(fd_.get(), &file) != 0 || !S_ISREG(file.st_mode)) return facts;
+  facts.allocated_bytes = static_cast<std::uint64_t>(file.st_blocks) * 512;
+  struct ::statvfs space{};
+  if (::fstatvfs(fd_.get(), &space) == 0) {
+    facts.free_bytes = std::uint64_t{space.f_bavail} * std::uint64_t{space.f_frsize};
+  }
+  return facts;
 }
 
 }  // namespace oxbow

@@ -74,6 +74,7 @@ class FileStore : public Store {
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_.load(std::memory_order_acquire); }
   [[nodiscard]] bool writable() const noexcept override { return options_.writable; }
   [[nodiscard]] std::string describe() const override { return path_; }
+  [[nodiscard]] StoreFacts facts() const override;
 
  protected:
   FileStore(UniqueFd fd, std::string path, const FileOptions& options, const FileIdentity& identity,

@@ -22,6 +22,7 @@ class PageBudget {
     return true;
   }
   void give_back(std::uint64_t pages) noexcept { used_.fetch_sub(pages, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_; }
   [[nodiscard]] std::uint64_t used() const noexcept { return used_.load(std::memory_order_relaxed); }
 
  private:

@@ -215,4 +215,13 @@ std::span<std::byte> RamStore::memory(Range range) noexcept {
   return {at(range.offset), range.length};
 }
 
+StoreFacts RamStore::facts() const {
+  StoreFacts facts{describe(), size()};
+  facts.allocated_bytes = allocated_bytes();
+  if (budget_.limit() != PageBudget::k_unlimited) {
+    facts.free_bytes = (budget_.limit() - budget_.used()) * k_ram_page_bytes;
+  }
+  return facts;
+}
+
 }  // namespace oxbow

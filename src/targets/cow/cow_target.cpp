@@ -78,9 +78,15 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
 
 TargetStatus CowTarget::status() const {
   return {.name = "cow",
-          .info = fmt::format("{} {} {}", size_ / k_sector_bytes, cluster_bytes_ / k_sector_bytes,
-                              states_.leaves()),
+          .info = fmt::format("{}/{} {}", layer_->facts().allocated_bytes.value_or(0) / k_sector_bytes,
+                              (size_ + k_sector_bytes - 1) / k_sector_bytes, cluster_bytes_ / k_sector_bytes),
           .table = escape_argument(layer_->describe()) + " 0"};
+}
+
+void CowTarget::describe(std::vector<ChainPart>& chain) const {
+  chain.push_back(
+      {.format = "oxb", .size_bytes = size_, .cluster_bytes = cluster_bytes_, .store = layer_->facts()});
+  if (backing_.base() != nullptr) backing_.base()->describe(chain);
 }
 
 }  // namespace oxbow

@@ -61,7 +61,9 @@ class CowTarget final : public Target {
 
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
   [[nodiscard]] bool writable() const noexcept override { return options_.writable; }
+  // INFO is ALLOCATED/SIZE CLUSTER in sectors; ALLOCATED is what the layer's file takes.
   [[nodiscard]] TargetStatus status() const override;
+  void describe(std::vector<ChainPart>& chain) const override;
 
   // As of the opening.
   [[nodiscard]] const native::Superblock& superblock() const noexcept { return head_.superblock; }

@@ -48,6 +48,10 @@ TargetStatus LinearTarget::status() const {
   return {"linear", "", fmt::format("{} {}", escape_argument(path_), range_.offset / k_sector_bytes)};
 }
 
+void LinearTarget::describe(std::vector<ChainPart>& chain) const {
+  chain.push_back({.format = "raw", .size_bytes = range_.length, .store = store_->facts()});
+}
+
 Result<MadeTarget> make_linear_target(OpenContext& context, std::span<const std::string> args,
                                       std::uint64_t length_bytes) {
   const auto arguments = parse_file_range("linear", "PATH SECTORS", args, k_sector_bytes);

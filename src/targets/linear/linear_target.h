@@ -28,6 +28,7 @@ class LinearTarget : public Target {
   [[nodiscard]] std::uint64_t size() const noexcept override { return range_.length; }
   [[nodiscard]] bool writable() const noexcept override { return writable_; }
   [[nodiscard]] TargetStatus status() const override;
+  void describe(std::vector<ChainPart>& chain) const override;
 
  protected:
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

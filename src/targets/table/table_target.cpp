@@ -73,6 +73,18 @@ IoStatus TableTarget::close(Queue& queue) noexcept {
 
 TargetStatus TableTarget::status() const { return {"table", "", print_table(lines_)}; }
 
+std::vector<TargetLine> TableTarget::lines() const {
+  std::vector<TargetLine> all;
+  for (std::size_t i = 0; i < lines_.size(); ++i) {
+    TargetLine line{.start = lines_[i].start, .length = lines_[i].length};
+    // The target may have other arguments: lines share one.
+    line.status = {lines_[i].type, parts_[i].target->status().info, print_arguments(lines_[i])};
+    parts_[i].target->describe(line.chain);
+    all.push_back(std::move(line));
+  }
+  return all;
+}
+
 Result<std::shared_ptr<Target>> load_table(OpenContext& context, std::string_view text,
                                            std::string_view source) {
   auto lines = parse_table(text, source);

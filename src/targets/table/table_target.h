@@ -36,6 +36,7 @@ class TableTarget final : public Target {
   [[nodiscard]] bool writable() const noexcept override { return writable_; }
   // TABLE is the whole table as text.
   [[nodiscard]] TargetStatus status() const override;
+  [[nodiscard]] std::vector<TargetLine> lines() const override;
 
  private:
   struct Placed {

@@ -126,11 +126,20 @@ Result<std::vector<TableLine>> parse_table(std::string_view text, std::string_vi
   return lines;
 }
 
+std::string print_arguments(const TableLine& line) {
+  std::string text;
+  for (const std::string& argument : line.args) {
+    if (!text.empty()) text += ' ';
+    text += escape_argument(argument);
+  }
+  return text;
+}
+
 std::string print_table(std::span<const TableLine> lines) {
   std::string text;
   for (const TableLine& line : lines) {
     text += fmt::format("{} {} {}", line.start, line.length, escape_argument(line.type));
-    for (const std::string& argument : line.args) text += fmt::format(" {}", escape_argument(argument));
+    if (!line.args.empty()) text += " " + print_arguments(line);
     text += '\n';
   }
   return text;

@@ -36,6 +36,9 @@ struct TableLine {
 // and must not occur.
 [[nodiscard]] std::string print_table(std::span<const TableLine> lines);
 
+// The arguments of a line, each after a blank but the first.
+[[nodiscard]] std::string print_arguments(const TableLine& line);
+
 // "SOURCE line N": where in a table something is wrong.
 [[nodiscard]] std::string table_place(std::string_view source, unsigned number);
 

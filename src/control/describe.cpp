@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/describe.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "device/device.h"
+#include "device/latency.h"
+
+namespace oxbow::control {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::array<std::string_view, k_counters> k_counter_names = {
+    "reads",        "read_bytes",   "writes",          "written_bytes", "zeroes",
+    "zeroed_bytes", "discards",     "discarded_bytes", "flushes",       "flush_rounds",
+    "filled_bytes", "stored_bytes", "metadata_bytes",  "waits",         "errors"};
+
+constexpr std::array<std::string_view, k_request_kinds> k_kind_names = {"read", "write", "change", "flush"};
+
+Json or_null(const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(nullptr); }
+
+Json describe_statistics(const StatisticsSnapshot& counted) {
+  Json json;
+  for (std::size_t i = 0; i < k_counters; ++i) json[std::string(k_counter_names[i])] = counted.values[i];
+  const std::uint64_t written = counted[Counter::written_bytes];
+  const std::uint64_t stored = counted[Counter::stored_bytes] + counted[Counter::metadata_bytes];
+  json["write_amplification"] =
+      written == 0 ? Json(nullptr) : Json(static_cast<double>(stored) / static_cast<double>(written));
+  return json;
+}
+
+Json describe_latency(const LatencySnapshot& counted) {
+  Json json;
+  for (std::size_t kind = 0; kind < k_request_kinds; ++kind) {
+    const LatencySnapshot::Kind& each = counted.kinds[kind];
+    json[std::string(k_kind_names[kind])] = {{"count", each.count()},
+                                             {"total_ns", each.total_ns},
+                                             {"median_us", each.quantile_us(0.5)},
+                                             {"p99_us", each.quantile_us(0.99)},
+                                             {"buckets", each.buckets}};
+  }
+  return json;
+}
+
+Json describe_chain(const std::vector<ChainPart>& chain) {
+  Json json = Json::array();
+  for (const ChainPart& part : chain) {
+    json.push_back({{"store", part.store.name},
+                    {"format", part.format},
+                    {"size", part.size_bytes},
+                    {"cluster", part.cluster_bytes == 0 ? Json(nullptr) : Json(part.cluster_bytes)},
+                    {"allocated", or_null(part.store.allocated_bytes)},
+                    {"free", or_null(part.store.free_bytes)}});
+  }
+  return json;
+}
+
+std::string line_text(const TargetLine& line, const std::string& rest) {
+  return fmt::format("{} {} {}{}{}", line.start, line.length, line.status.name, rest.empty() ? "" : " ",
+                     rest);
+}
+
+}  // namespace
+
+std::string time_text(std::chrono::system_clock::time_point time) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string_view state_of(const ServedDevice& device) {
+  if (device.device->failure() != 0) return "failed";
+  return device.read_only || !device.device->writable() ? "read-only" : "writable";
+}
+
+std::string_view name_of(Counter counter) { return k_counter_names[static_cast<std::size_t>(counter)]; }
+std::string_view name_of(RequestKind kind) { return k_kind_names[static_cast<std::size_t>(kind)]; }
+
+Json describe_process(const Served& served) {
+  return {{"pid", ::getpid()}, {"version", OXBOW_VERSION}, {"started", time_text(served.started)}};
+}
+
+Json describe_briefly(const ServedDevice& device) {
+  return {{"name", device.name},
+          {"state", state_of(device)},
+          {"size", device.device->size()},
+          {"source", device.source},
+          {"uris", device.uris}};
+}
+
+Json describe(const Served& served, const ServedDevice& device) {
+  Json json = describe_briefly(device);
+  const int failure = device.device->failure();
+  json["failure"] = failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
+  json["process"] = describe_process(served);
+  Json& table = json["table"] = Json::array();
+  for (const TargetLine& line : device.device->target().lines()) {
+    table.push_back({{"start", line.start},
+                     {"length", line.length},
+                     {"target", line.status.name},
+                     {"info", line.status.info},
+                     {"arguments", line.status.table},
+                     {"chain", describe_chain(line.chain)}});
+  }
+  json["statistics"] = describe_statistics(device.device->statistics());
+  json["latency"] = describe_latency(device.device->latencies());
+  return json;
+}
+
+Json describe_table(const ServedDevice& device) {
+  Json info = Json::array();
+  Json table = Json::array();
+  for (const TargetLine& line : device.device->target().lines()) {
+    info.push_back(line_text(line, line.status.info));
+    table.push_back(line_text(line, line.status.table));
+  }
+  return {{"name", device.name}, {"info", std::move(info)}, {"table", std::move(table)}};
+}
+
+}  // namespace oxbow::control

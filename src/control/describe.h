@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What is served, as the API shows it (docs/control.md).
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "control/served.h"
+#include "device/latency.h"
+#include "device/statistics.h"
+
+namespace oxbow::control {
+
+// The version of the API, the first part of its paths.
+inline constexpr std::string_view k_api = "v1";
+
+// Seconds since 1970 as "2026-11-20T13:05:34Z".
+[[nodiscard]] std::string time_text(std::chrono::system_clock::time_point time);
+
+// "writable", "read-only", or "failed" once the device refuses changes until it is opened again.
+[[nodiscard]] std::string_view state_of(const ServedDevice& device);
+
+[[nodiscard]] nlohmann::ordered_json describe_process(const Served& served);
+// A line of the list.
+[[nodiscard]] nlohmann::ordered_json describe_briefly(const ServedDevice& device);
+// Everything.
+[[nodiscard]] nlohmann::ordered_json describe(const Served& served, const ServedDevice& device);
+// INFO and TABLE.
+[[nodiscard]] nlohmann::ordered_json describe_table(const ServedDevice& device);
+
+// Names in JSON and, with a prefix, in metrics: "read_bytes", "flush".
+[[nodiscard]] std::string_view name_of(Counter counter);
+[[nodiscard]] std::string_view name_of(RequestKind kind);
+
+}  // namespace oxbow::control

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/metrics.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <iterator>
+#include <string_view>
+
+#include "control/describe.h"
+#include "device/device.h"
+#include "device/latency.h"
+#include "device/statistics.h"
+
+namespace oxbow::control {
+namespace {
+
+// Label values have backslashes, quotes and line feeds escaped.
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char each : text) {
+    if (each == '\\' || each == '"') out += '\\';
+    if (each == '\n') {
+      out += "\\n";
+    } else {
+      out += each;
+    }
+  }
+  return out;
+}
+
+// Writes families one after the other. Thread safety: none.
+class Text {
+ public:
+  void family(std::string_view name, std::string_view type, std::string_view help) {
+    print("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+  }
+  template <typename... Args>
+  void print(fmt::format_string<Args...> format, Args&&... args) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<Args>(args)...);
+  }
+  [[nodiscard]] std::string take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+};
+
+constexpr std::array<std::string_view, k_counters> k_help = {
+    "Reads.",
+    "Bytes asked for by reads.",
+    "Writes.",
+    "Bytes written by clients.",
+    "Requests to write zeroes.",
+    "Bytes of requests to write zeroes.",
+    "Discards.",
+    "Bytes of discards.",
+    "Flushes that clients asked for.",
+    "Flushes carried out; one may serve many.",
+    "Bytes copied from below to complete partly written clusters.",
+    "Bytes of data written to stores.",
+    "Bytes of metadata written to stores.",
+    "Requests that waited for another one.",
+    "Requests that failed.",
+};
+
+void add_counters(Text& text, const Served& served) {
+  std::vector<StatisticsSnapshot> counted;
+  for (const ServedDevice& device : served.devices) counted.push_back(device.device->statistics());
+  for (std::size_t i = 0; i < k_counters; ++i) {
+    const std::string name = fmt::format("oxbow_device_{}_total", name_of(static_cast<Counter>(i)));
+    text.family(name, "counter", k_help[i]);
+    for (std::size_t d = 0; d < served.devices.size(); ++d) {
+      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(served.devices[d].name), counted[d].values[i]);
+    }
+  }
+}
+
+void add_gauges(Text& text, const Served& served) {
+  text.family("oxbow_device_size_bytes", "gauge", "Size of the device.");
+  for (const ServedDevice& device : served.devices) {
+    text.print("oxbow_device_size_bytes{{device=\"{}\"}} {}\n", escaped(device.name), device.device->size());
+  }
+  text.family("oxbow_device_failed", "gauge",
+              "1 once changes are refused until the device is served anew, else 0.");
+  for (const ServedDevice& device : served.devices) {
+    text.print("oxbow_device_failed{{device=\"{}\"}} {}\n", escaped(device.name),
+               device.device->failure() != 0 ? 1 : 0);
+  }
+}
+
+void add_histogram(Text& text, std::string_view labels, const LatencySnapshot::Kind& kind) {
+  constexpr std::string_view k_name = "oxbow_device_latency_seconds";
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i + 1 < k_latency_buckets; ++i) {
+    sum += kind.buckets[i];
+    text.print("{}_bucket{{{},le=\"{}\"}} {}\n", k_name, labels,
+               static_cast<double>(latency_bound_us(i)) / 1e6, sum);
+  }
+  sum += kind.buckets.back();
+  text.print("{}_bucket{{{},le=\"+Inf\"}} {}\n", k_name, labels, sum);
+  text.print("{}_sum{{{}}} {}\n", k_name, labels, static_cast<double>(kind.total_ns) / 1e9);
+  text.print("{}_count{{{}}} {}\n", k_name, labels, sum);
+}
+
+void add_latencies(Text& text, const Served& served) {
+  text.family("oxbow_device_latency_seconds", "histogram",
+              "Time from the arrival of a request to the sending of its reply.");
+  for (const ServedDevice& device : served.devices) {
+    const LatencySnapshot counted = device.device->latencies();
+    for (std::size_t kind = 0; kind < k_request_kinds; ++kind) {
+      const std::string labels = fmt::format("device=\"{}\",request=\"{}\"", escaped(device.name),
+                                             name_of(static_cast<RequestKind>(kind)));
+      add_histogram(text, labels, counted.kinds[kind]);
+    }
+  }
+}
+
+}  // namespace
+
+std::string metrics_text(const Served& served) {
+  Text text;
+  text.family("oxbow_build_info", "gauge", "The program's version, as a label.");
+  text.print("oxbow_build_info{{version=\"{}\"}} 1\n", OXBOW_VERSION);
+  text.family("oxbow_start_time_seconds", "gauge",
+              "When the process started serving, in seconds since 1970.");
+  const auto started = std::chrono::duration<double>(served.started.time_since_epoch()).count();
+  text.print("oxbow_start_time_seconds {:.3f}\n", started);
+  add_gauges(text, served);
+  add_counters(text, served);
+  add_latencies(text, served);
+  return text.take();
+}
+
+}  // namespace oxbow::control
