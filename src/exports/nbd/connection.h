@@ -3,11 +3,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "exports/nbd/export.h"
 #include "exports/nbd/handshake.h"
+#include "exports/nbd/tls_credentials.h"
+#include "exports/nbd/tls_wire.h"
 #include "exports/nbd/transmission.h"
 #include "exports/nbd/wire.h"
 #include "os/fd.h"
@@ -33,6 +36,7 @@ class Connection {
     std::chrono::milliseconds handshake_limit{10'000};  // from the greeting to the chosen export
     TransmissionLimits limits;
     std::string refusal;  // when not empty: the client is told this sentence and gets nothing
+    std::shared_ptr<const TlsCredentials> tls;  // when set: nothing is served without TLS
   };
 
   // `exports` is borrowed.
@@ -65,13 +69,17 @@ class Connection {
  private:
   enum class Phase : std::uint8_t {
     haggling,
+    securing,  // TLS is being begun; then it haggles on
     serving,
     closing,  // the last words are being sent
     ended,
   };
 
   [[nodiscard]] Interest guarded_step(bool readable);
+  [[nodiscard]] Wire& wire() noexcept;
   [[nodiscard]] Interest haggle(bool readable);
+  [[nodiscard]] Interest secure();
+  void drop_clear() noexcept;
   [[nodiscard]] bool send_output();
   void haggled(std::span<const std::byte> early);
   [[nodiscard]] Interest close();
@@ -79,12 +87,14 @@ class Connection {
 
   UniqueFd socket_;
   Options options_;
-  SocketWire wire_;
+  SocketWire clear_;
+  std::unique_ptr<TlsWire> tls_;  // takes its place
   Handshake handshake_;
   Phase phase_ = Phase::haggling;
   Queue* queue_ = nullptr;
   Waker waker_;
   Clock::time_point handshake_until_;
+  bool stopping_ = false;
   std::optional<Transmission> transmission_;
   std::string why_ended_;
 };

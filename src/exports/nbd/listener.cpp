@@ -268,8 +268,8 @@ Listener::~Listener() {
     (void)::unlink(path_.c_str());  // a socket file left behind is harmless: it is recognised as stale
 }
 
-Result<std::vector<Listener>> Listener::open(std::string_view address, bool tcp_plaintext) {
-  if (address.starts_with("tcp:")) return open_tcp(address, address.substr(4), tcp_plaintext);
+Result<std::vector<Listener>> Listener::open(std::string_view address, bool anywhere) {
+  if (address.starts_with("tcp:")) return open_tcp(address, address.substr(4), anywhere);
   if (!address.starts_with("unix:"))
     return std::unexpected(error(address, "an address is unix:PATH or tcp:HOST:PORT"));
   auto listener = open_unix(address, std::string(address.substr(5)));
@@ -279,7 +279,7 @@ Result<std::vector<Listener>> Listener::open(std::string_view address, bool tcp_
   return one;
 }
 
-Result<Listener> Listener::adopt(UniqueFd socket, bool tcp_plaintext) {
+Result<Listener> Listener::adopt(UniqueFd socket, bool anywhere) {
   const std::string name = "descriptor " + std::to_string(socket.get());
   if (std::string why = why_no_listener(socket.get()); !why.empty())
     return std::unexpected(error(name, std::move(why)));
@@ -302,7 +302,7 @@ Result<Listener> Listener::adopt(UniqueFd socket, bool tcp_plaintext) {
   const auto where = host_port_of(bound);
   if (!where || (bound.address.ss_family != AF_INET && bound.address.ss_family != AF_INET6))
     return std::unexpected(error(name, "it is neither a Unix nor a TCP socket"));
-  if (!tcp_plaintext && !is_loopback(reinterpret_cast<const sockaddr&>(bound.address)))
+  if (!anywhere && !is_loopback(reinterpret_cast<const sockaddr&>(bound.address)))
     return std::unexpected(plaintext_refused(name + ", tcp:" + shown(*where)));
   listener.host_port_ = shown(*where);
   return listener;
@@ -339,7 +339,7 @@ Result<Listener> Listener::open_unix(std::string_view address, const std::string
 }
 
 Result<std::vector<Listener>> Listener::open_tcp(std::string_view address, std::string_view where,
-                                                 bool tcp_plaintext) {
+                                                 bool anywhere) {
   auto host_port = split(where);
   if (!host_port) return std::unexpected(error(address, "a TCP address is tcp:HOST:PORT or tcp:[IPV6]:PORT"));
   addrinfo hints{};
@@ -351,7 +351,7 @@ Result<std::vector<Listener>> Listener::open_tcp(std::string_view address, std::
   const Addresses found(raw, &::freeaddrinfo);
   const std::vector<const addrinfo*> addresses = different(found.get());
   const auto reachable = [](const addrinfo* each) { return !is_loopback(*each->ai_addr); };
-  if (!tcp_plaintext && std::ranges::any_of(addresses, reachable))
+  if (!anywhere && std::ranges::any_of(addresses, reachable))
     return std::unexpected(plaintext_refused(address));
   std::vector<UniqueFd> sockets = listening_tcp_at_one_port(addresses, host_port->port == "0");
   if (sockets.empty()) return std::unexpected(system_error(address));
@@ -376,9 +376,10 @@ UniqueFd Listener::accept() const noexcept {
   return client;
 }
 
-std::string Listener::uri(std::string_view export_name) const {
-  if (path_.empty()) return "nbd://" + host_port_ + "/" + escaped(export_name);
-  return "nbd+unix:///" + escaped(export_name) + "?socket=" + escaped(path_);
+std::string Listener::uri(std::string_view export_name, bool tls) const {
+  const std::string scheme = tls ? "nbds" : "nbd";
+  if (path_.empty()) return scheme + "://" + host_port_ + "/" + escaped(export_name);
+  return scheme + "+unix:///" + escaped(export_name) + "?socket=" + escaped(path_);
 }
 
 }  // namespace oxbow::nbd

@@ -18,12 +18,12 @@ namespace oxbow::nbd {
 class Listener {
  public:
   // `unix:PATH`, or `tcp:HOST:PORT` (an IPv6 HOST in brackets; port 0: one that is free): one socket, or for a
-  // HOST of several addresses one for each of them, all at one port. The protocol is spoken in the clear, so
-  // TCP addresses other than loopback are refused without `tcp_plaintext`. The socket file of a process that
+  // HOST of several addresses one for each of them, all at one port. TCP addresses other than loopback are
+  // refused unless `anywhere`: they are for those who encrypt, or know that they don't. The socket file of a process that
   // is gone is replaced; one that is being served is refused.
-  [[nodiscard]] static Result<std::vector<Listener>> open(std::string_view address, bool tcp_plaintext);
+  [[nodiscard]] static Result<std::vector<Listener>> open(std::string_view address, bool anywhere);
   // A listening stream socket that somebody else made, Unix or TCP; its file is left alone. The same rules.
-  [[nodiscard]] static Result<Listener> adopt(UniqueFd socket, bool tcp_plaintext);
+  [[nodiscard]] static Result<Listener> adopt(UniqueFd socket, bool anywhere);
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
   Listener(const Listener&) = delete;
@@ -33,14 +33,15 @@ class Listener {
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
   // The next client; invalid, with errno set, when there is none now.
   [[nodiscard]] UniqueFd accept() const noexcept;
-  // How clients call `export_name` here: nbd+unix:///NAME?socket=PATH, PATH absolute, or nbd://HOST:PORT/NAME.
-  [[nodiscard]] std::string uri(std::string_view export_name) const;
+  // How clients call `export_name` here: nbd+unix:///NAME?socket=PATH, PATH absolute, or nbd://HOST:PORT/NAME;
+  // with `tls`, nbds instead of nbd.
+  [[nodiscard]] std::string uri(std::string_view export_name, bool tls = false) const;
 
  private:
   Listener() noexcept = default;
   [[nodiscard]] static Result<Listener> open_unix(std::string_view address, const std::string& path);
   [[nodiscard]] static Result<std::vector<Listener>> open_tcp(std::string_view address,
-                                                              std::string_view where, bool tcp_plaintext);
+                                                              std::string_view where, bool anywhere);
 
   UniqueFd socket_;
   std::string path_;  // of a Unix socket, absolute, else empty

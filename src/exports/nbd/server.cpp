@@ -33,14 +33,14 @@ Server::Server(Exports exports, Options options)
 Server::~Server() { stop(); }
 
 Result<void> Server::listen(std::string_view address) {
-  auto opened = Listener::open(address, options_.tcp_plaintext);
+  auto opened = Listener::open(address, options_.tcp_plaintext || options_.tls != nullptr);
   if (!opened) return std::unexpected(std::move(opened.error()));
   std::ranges::move(*opened, std::back_inserter(listeners_));
   return {};
 }
 
 Result<void> Server::adopt(UniqueFd socket) {
-  auto listener = Listener::adopt(std::move(socket), options_.tcp_plaintext);
+  auto listener = Listener::adopt(std::move(socket), options_.tcp_plaintext || options_.tls != nullptr);
   if (!listener) return std::unexpected(std::move(listener.error()));
   listeners_.push_back(std::move(*listener));
   return {};
@@ -65,7 +65,7 @@ Result<void> Server::start() {
 }
 
 std::string Server::uri(std::string_view export_name, std::size_t listener) const {
-  return listeners_.at(listener).uri(export_name);
+  return listeners_.at(listener).uri(export_name, options_.tls != nullptr);
 }
 
 void Server::wake() const noexcept { (void)::eventfd_write(wake_.get(), 1); }
@@ -117,6 +117,7 @@ std::size_t Server::connections() const noexcept {
 void Server::serve(UniqueFd socket) {
   Connection::Options options;
   options.handshake_limit = options_.handshake_limit;
+  options.tls = options_.tls;
   if (const std::size_t others = connections(); others >= options_.max_connections) {
     if (others >= options_.max_connections + k_refused_at_once) return;
     options.refusal =

@@ -12,6 +12,7 @@
 
 #include "exports/nbd/export.h"
 #include "exports/nbd/listener.h"
+#include "exports/nbd/tls_credentials.h"
 #include "exports/nbd/worker.h"
 #include "os/fd.h"
 #include "os/log.h"
@@ -31,6 +32,8 @@ class Server {
     // clients are busy.
     std::chrono::microseconds poll_limit{0};
     bool tcp_plaintext = false;  // TCP beyond loopback, in the clear
+    // When set: nothing is served without TLS, and TCP beyond loopback is fine.
+    std::shared_ptr<const TlsCredentials> tls;
     std::chrono::milliseconds handshake_limit{10'000};
     // How long stop() waits for clients to take their last replies.
     std::chrono::milliseconds stop_limit{5'000};
