@@ -104,10 +104,19 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
   command.get_option("--length")->needs("--file");
 }
 
+namespace {
+
+int devices_named(const DeviceArguments& arguments) noexcept {
+  return int{!arguments.layer.empty()} + int{!arguments.overlay.empty()} + int{arguments.ram.has_value()} +
+         int{!arguments.file.empty()} + int{!arguments.table.empty()};
+}
+
+}  // namespace
+
+bool names_a_device(const DeviceArguments& arguments) noexcept { return devices_named(arguments) != 0; }
+
 void check_device_arguments(const DeviceArguments& arguments) {
-  const int named = int{!arguments.layer.empty()} + int{!arguments.overlay.empty()} +
-                    int{arguments.ram.has_value()} + int{!arguments.file.empty()} +
-                    int{!arguments.table.empty()};
+  const int named = devices_named(arguments);
   if (named == 1) return;
   refuse_usage("DEVICE", std::string(named == 0 ? "none is named" : "more than one is named") +
                              "; it is exactly one of LAYER, --overlay, --ram, --file, --table");
@@ -119,6 +128,17 @@ Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
   if (arguments.ram) return RamSpec{*arguments.ram, arguments.preallocate, arguments.budget};
   if (!arguments.file.empty()) return FileSpec{arguments.file, arguments.offset, arguments.length};
   return open_table(arguments.table);
+}
+
+std::string source_text(const DeviceArguments& arguments) {
+  if (!arguments.layer.empty()) return arguments.layer;
+  if (!arguments.overlay.empty()) return "--base " + arguments.base + " --overlay " + arguments.overlay;
+  if (arguments.ram) return "--ram " + std::to_string(*arguments.ram);
+  if (!arguments.table.empty()) return "--table " + arguments.table;
+  std::string text = "--file " + arguments.file;
+  if (arguments.offset != 0) text += " --offset " + std::to_string(arguments.offset);
+  if (arguments.length) text += " --length " + std::to_string(*arguments.length);
+  return text;
 }
 
 std::string default_name(const DeviceArguments& arguments) {

@@ -31,11 +31,17 @@ struct DeviceArguments {
 // Adds the options. `arguments` must outlive the parsing.
 void add_device_arguments(CLI::App& command, DeviceArguments& arguments);
 
+// Whether any device is named.
+[[nodiscard]] bool names_a_device(const DeviceArguments& arguments) noexcept;
+
 // Ends the parsing with a message unless exactly one device is named, with options that belong to it.
 void check_device_arguments(const DeviceArguments& arguments);
 
 // Reads the table, if it is one.
 [[nodiscard]] Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments);
+
+// The device in the words of the command line, for people: "--ram 1G", "/srv/w.oxb".
+[[nodiscard]] std::string source_text(const DeviceArguments& arguments);
 
 // A name for the device from what it is: the file's name without its extension, where it has one; only letters,
 // digits and "._-", so that it can be part of a file's name.

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/serve_arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <utility>
+
+#include "cli/command.h"
+
+namespace oxbow {
+namespace {
+
+// The options that say something about the DEVICE of the command line.
+constexpr std::array k_of_device{"--name",   "--description", "--read-only",
+                                 "--direct", "--accept-base", "--base-format"};
+
+void add_number(CLI::App& command, const std::string& name, std::optional<std::uint32_t>& number,
+                std::uint32_t most, const std::string& value_name, const std::string& description) {
+  const CLI::callback_t parse = [name, &number, most](const CLI::results_t& words) {
+    const std::string& text = words.front();
+    std::uint32_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || value == 0 || value > most)
+      refuse_usage(name + " " + text, "is not a number from 1 to " + std::to_string(most));
+    number = value;
+    return true;
+  };
+  command.add_option(name, parse, description)->type_name(value_name);
+}
+
+void add_text(CLI::App& command, const std::string& name, std::optional<std::string>& text,
+              const std::string& value_name, const std::string& description) {
+  const CLI::callback_t store = [name, &text](const CLI::results_t& words) {
+    if (words.front().empty()) refuse_usage(name, "is empty");
+    text = words.front();
+    return true;
+  };
+  command.add_option(name, store, description)->type_name(value_name);
+}
+
+void add_devices(CLI::App& command, ServeArguments& arguments) {
+  ServedDeviceArguments& device = arguments.devices.front();
+  add_device_arguments(command, device.device);
+  command
+      .add_option(
+          "--name", device.name,
+          "What the device is called: letters, digits and ._- only. Without it, the file's name without its "
+          "extension.")
+      ->type_name("NAME");
+  command
+      .add_option("--description", device.description, "What clients are told about the device, for people.")
+      ->type_name("TEXT");
+  command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
+  command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
+}
+
+void add_addresses(CLI::App& command, ServerArguments& server) {
+  const CLI::callback_t store = [&server](const CLI::results_t& words) {
+    for (const std::string& each : words) server.nbd.push_back({each, {}});
+    return true;
+  };
+  command
+      .add_option(
+          "--nbd", store,
+          "Serve there: unix:PATH is a Unix socket, tcp:HOST:PORT a TCP address. May be given several times. "
+          "Without it, NAME.sock in the run directory.")
+      ->type_name("ADDRESS")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command.add_flag("--tcp-plaintext", server.tcp_plaintext,
+                   "Allow TCP addresses that other hosts can reach, in the clear: with neither a password "
+                   "nor encryption.");
+}
+
+void add_limits(CLI::App& command, ServerArguments& server) {
+  add_number(command, "--connections", server.connections, k_max_connections, "N",
+             "Serve at most so many clients at a time; others are told so. 128 without it.");
+  add_number(command, "--handshake-limit", server.handshake_limit, k_max_handshake_seconds, "SECONDS",
+             "Let a client go that has not chosen a device after that time; 10 without it.");
+}
+
+void add_process(CLI::App& command, ServeArguments& arguments) {
+  command.add_flag("--daemon", arguments.daemon,
+                   "Return when the device is being served, and leave it running in the background.");
+  add_text(command, "--run", arguments.run, "CMD",
+           "Run CMD in a shell, with $uri set, while the device is served; end when it ends, with its exit "
+           "status.");
+  add_text(command, "--pid-file", arguments.process.pid_file, "FILE",
+           "Write the process's number there once the device is being served, and remove it at the end.");
+  add_text(command, "--log-file", arguments.process.log_file, "FILE",
+           "Append to FILE what would go to standard error once the device is being served. SIGHUP opens it "
+           "again.");
+}
+
+template <typename T>
+void prefer(std::optional<T>& stronger, std::optional<T>& weaker) {
+  if (!stronger) stronger = std::move(weaker);
+}
+
+}  // namespace
+
+void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
+  add_devices(command, arguments);
+  add_addresses(command, arguments.server);
+  add_limits(command, arguments.server);
+  add_process(command, arguments);
+}
+
+void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
+  if (arguments.daemon && arguments.run)
+    refuse_usage("--daemon", "makes no sense with --run, which ends when its command does");
+  ServedDeviceArguments& device = arguments.devices.front();
+  if (!arguments.config.empty()) {
+    for (const char* each : k_of_device) {
+      if (command.get_option(each)->count() != 0)
+        refuse_usage(each, "belongs to a DEVICE; with --config, it is a key of its device");
+    }
+    if (names_a_device(device.device))
+      refuse_usage("DEVICE", "makes no sense with --config, which names them");
+    arguments.devices.clear();
+    return;
+  }
+  check_device_arguments(device.device);
+  if (device.name.empty()) device.name = default_name(device.device);
+  if (const std::string why = wrong_name(device.name); !why.empty()) refuse_usage("--name", why);
+}
+
+ServerArguments merged(ServerArguments stronger, ServerArguments weaker) {
+  if (stronger.nbd.empty()) stronger.nbd = std::move(weaker.nbd);
+  prefer(stronger.tcp_plaintext, weaker.tcp_plaintext);
+  prefer(stronger.connections, weaker.connections);
+  prefer(stronger.handshake_limit, weaker.handshake_limit);
+  return stronger;
+}
+
+ProcessArguments merged(ProcessArguments stronger, ProcessArguments weaker) {
+  prefer(stronger.log_file, weaker.log_file);
+  prefer(stronger.pid_file, weaker.pid_file);
+  return stronger;
+}
+
+}  // namespace oxbow

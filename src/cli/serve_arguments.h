@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// What `oxbow serve` is told, on its command line or in a file; the words are the same in both.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/cli11.h"
+#include "cli/device_arguments.h"
+
+namespace oxbow {
+
+// A device to serve. Thread safety: a value.
+struct ServedDeviceArguments {
+  DeviceArguments device;
+  std::string name;  // empty: default_name
+  std::string description;
+  bool read_only = false;
+  bool direct = false;
+  bool is_default = false;
+  std::string origin;  // where a file says so ("vm.toml line 3"); empty on the command line
+};
+
+// An address to serve at. Thread safety: a value.
+struct AddressArgument {
+  std::string address;
+  std::string origin;  // as above
+};
+
+// How to serve; what has no value was not said. Thread safety: a value.
+struct ServerArguments {
+  std::vector<AddressArgument> nbd;
+  std::optional<bool> tcp_plaintext;
+  std::optional<std::uint32_t> connections;
+  std::optional<std::uint32_t> handshake_limit;  // seconds
+};
+
+// What the process does besides. Thread safety: a value.
+struct ProcessArguments {
+  std::optional<std::string> log_file;
+  std::optional<std::string> pid_file;
+};
+
+// All of it. Thread safety: a value.
+struct ServeArguments {
+  std::string config;  // a file that says the rest
+  std::vector<ServedDeviceArguments> devices;
+  ServerArguments server;
+  ProcessArguments process;
+  bool daemon = false;
+  std::optional<std::string> run;
+};
+
+constexpr std::uint32_t k_max_connections = 65'536;
+constexpr std::uint32_t k_max_handshake_seconds = 3'600;
+
+// Adds the options. `arguments` must outlive the parsing and has one device.
+void add_serve_arguments(CLI::App& command, ServeArguments& arguments);
+
+// Ends the parsing with a message where options contradict each other.
+void check_serve_arguments(const CLI::App& command, ServeArguments& arguments);
+
+// What `stronger` says, and what only `weaker` does.
+[[nodiscard]] ServerArguments merged(ServerArguments stronger, ServerArguments weaker);
+[[nodiscard]] ProcessArguments merged(ProcessArguments stronger, ProcessArguments weaker);
+
+}  // namespace oxbow

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/serve_process.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <map>
+#include <utility>
+
+#include "cli/stop_signals.h"
+#include "control/serving.h"
+#include "jobs/run_directory.h"
+#include "os/background.h"
+#include "os/log_file.h"
+#include "os/passed_sockets.h"
+#include "os/pid_file.h"
+#include "os/private_folder.h"
+#include "os/service_manager.h"
+#include "os/shell_command.h"
+
+namespace oxbow {
+namespace {
+
+constexpr auto k_what = "cannot serve";
+
+Result<std::vector<control::DeviceToServe>> devices_to_serve(
+    const std::vector<ServedDeviceArguments>& given) {
+  std::vector<control::DeviceToServe> devices;
+  for (const ServedDeviceArguments& each : given) {
+    auto spec = to_device_spec(each.device);
+    if (!spec) return std::unexpected(control::at_origin(each.origin, spec.error()));
+    devices.push_back({.name = each.name,
+                       .spec = std::move(*spec),
+                       .source = source_text(each.device),
+                       .description = each.description,
+                       .read_only = each.read_only,
+                       .direct = each.direct,
+                       .accept_base = each.device.accept_base,
+                       .origin = each.origin});
+  }
+  const auto chosen = std::ranges::find(given, true, &ServedDeviceArguments::is_default);
+  if (chosen != given.end()) {
+    const auto place = devices.begin() + (chosen - given.begin());
+    std::rotate(devices.begin(), place, place + 1);
+  }
+  return devices;
+}
+
+nbd::Server::Options server_options(const ServerArguments& given) {
+  nbd::Server::Options options;
+  if (given.connections) options.max_connections = *given.connections;
+  if (given.handshake_limit) options.handshake_limit = std::chrono::seconds(*given.handshake_limit);
+  options.tcp_plaintext = given.tcp_plaintext.value_or(false);
+  return options;
+}
+
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size()) {
+      out += static_cast<char>(std::stoi(std::string(text.substr(i + 1, 2)), nullptr, 16));
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// What a command that runs beside the server finds in its environment.
+std::map<std::string, std::string> variables_for(const std::vector<std::string>& uris,
+                                                 const std::string& name) {
+  std::map<std::string, std::string> variables{
+      {"uri", uris.front()}, {"exportname", name}, {"unixsocket", ""}, {"port", ""}};
+  for (const std::string_view uri : uris) {
+    constexpr std::string_view k_socket = "?socket=";
+    if (const std::size_t at = uri.find(k_socket); at != std::string_view::npos) {
+      const std::string_view rest = uri.substr(at + k_socket.size());
+      if (variables["unixsocket"].empty())
+        variables["unixsocket"] = percent_decoded(rest.substr(0, rest.find('&')));
+      continue;
+    }
+    const std::string_view host = uri.substr(uri.find("://") + 3);
+    const std::string_view authority = host.substr(0, host.find('/'));
+    if (variables["port"].empty()) variables["port"] = authority.substr(authority.rfind(':') + 1);
+  }
+  return variables;
+}
+
+// One run of `oxbow serve`. Thread safety: one thread.
+class ServeProcess {
+ public:
+  explicit ServeProcess(ServeArguments arguments)
+      : arguments_(std::move(arguments)), manager_(ServiceManager::from_environment()) {}
+
+  [[nodiscard]] ExitStatus run();
+
+ private:
+  [[nodiscard]] Result<void> prepare();
+  [[nodiscard]] ExitStatus wait_for_background();
+  [[nodiscard]] Result<control::ServingPlan> plan();
+  [[nodiscard]] Result<std::vector<control::AddressToServe>> addresses();
+  [[nodiscard]] Result<void> start();
+  [[nodiscard]] Result<void> announce();
+  [[nodiscard]] int wait();
+  [[nodiscard]] bool ends_at(const StopSignals::Signal& signal);
+  [[nodiscard]] bool stop();
+  void tell_manager(const std::string& state) const;
+
+  const StopSignals signals_;
+  ServeArguments arguments_;
+  const ServiceManager manager_;
+  std::vector<UniqueFd> sockets_;
+  std::optional<Background> background_;
+  std::optional<LogFile> log_file_;
+  std::optional<PidFile> pid_file_;
+  std::optional<PrivateFolder> private_folder_;
+  std::unique_ptr<control::Serving> serving_;
+  std::optional<ShellCommand> command_;
+};
+
+// What can be known to be wrong before anything is opened.
+Result<void> ServeProcess::prepare() {
+  auto sockets = take_passed_sockets();
+  if (!sockets) return std::unexpected(std::move(sockets.error()));
+  sockets_ = std::move(*sockets);
+  if (sockets_.empty()) return {};
+  const auto refuse = [](const char* option, const char* why) {
+    return std::unexpected(Error(k_what, option, why));
+  };
+  if (!arguments_.server.nbd.empty())
+    return refuse("--nbd", "sockets were passed by a service manager, and those are the ones to serve at");
+  if (arguments_.daemon)
+    return refuse("--daemon",
+                  "sockets were passed by a service manager, which starts it in the background itself");
+  return {};
+}
+
+ExitStatus ServeProcess::wait_for_background() {
+  auto outcome = background_->wait();
+  if (!outcome) return fail(outcome.error());
+  if (!outcome->ready) return static_cast<ExitStatus>(outcome->status);
+  if (auto printed = print(outcome->text); !printed) {
+    background_->end();
+    return fail(printed.error());
+  }
+  return ExitStatus::done;
+}
+
+// Where to serve when nothing was said: next to the control socket, or for a command where nobody else looks.
+Result<std::vector<control::AddressToServe>> ServeProcess::addresses() {
+  std::vector<control::AddressToServe> all;
+  for (const AddressArgument& each : arguments_.server.nbd) all.push_back({each.address, each.origin});
+  if (!all.empty() || !sockets_.empty()) return all;
+  if (arguments_.run) {
+    auto folder = PrivateFolder::create();
+    if (!folder) return std::unexpected(std::move(folder.error()));
+    private_folder_ = std::move(*folder);
+    all.push_back({"unix:" + private_folder_->path() + "/socket", {}});
+    return all;
+  }
+  auto directory = run_directory();
+  if (!directory) return std::unexpected(std::move(directory.error()));
+  all.push_back({"unix:" + *directory + "/" + arguments_.devices.front().name + ".sock", {}});
+  return all;
+}
+
+Result<control::ServingPlan> ServeProcess::plan() {
+  control::ServingPlan plan;
+  auto devices = devices_to_serve(arguments_.devices);
+  if (!devices) return std::unexpected(std::move(devices.error()));
+  plan.devices = std::move(*devices);
+  auto where = addresses();
+  if (!where) return std::unexpected(std::move(where.error()));
+  plan.addresses = std::move(*where);
+  plan.sockets = std::move(sockets_);
+  plan.nbd = server_options(arguments_.server);
+  return plan;
+}
+
+Result<void> ServeProcess::start() {
+  if (const auto& path = arguments_.process.log_file) {
+    auto file = LogFile::open(*path);
+    if (!file) return std::unexpected(std::move(file.error()));
+    log_file_ = std::move(*file);
+  }
+  auto planned = plan();
+  if (!planned) return std::unexpected(std::move(planned.error()));
+  const std::string name = planned->devices.front().name;
+  auto serving = control::Serving::start(std::move(*planned));
+  if (!serving) return std::unexpected(std::move(serving.error()));
+  serving_ = std::move(*serving);
+  if (const auto& path = arguments_.process.pid_file) {
+    auto file = PidFile::create(*path);
+    if (!file) return std::unexpected(std::move(file.error()));
+    pid_file_ = std::move(*file);
+  }
+  if (!arguments_.run) return {};
+  auto command = ShellCommand::start(*arguments_.run, variables_for(serving_->uris(), name));
+  if (!command) return std::unexpected(std::move(command.error()));
+  command_ = *command;
+  return {};
+}
+
+// Says that it is ready, to all who want to know.
+Result<void> ServeProcess::announce() {
+  std::string lines;
+  for (const std::string& each : serving_->uris()) lines += each + "\n";
+  if (background_) {
+    if (auto left = background_->leave(log_file_ ? log_file_->fd() : -1); !left) return left;
+    if (auto told = background_->ready(lines); !told) return told;
+  } else if (!command_) {
+    if (auto printed = print(lines); !printed) return printed;
+  }
+  if (log_file_ && !background_) {
+    if (auto taken = log_file_->take_standard_error(); !taken) return taken;
+  }
+  tell_manager("READY=1\nSTATUS=Serving at " + serving_->uris().front());
+  return {};
+}
+
+void ServeProcess::tell_manager(const std::string& state) const {
+  if (auto told = manager_.tell(state); !told) (void)fail(told.error());
+}
+
+// Whether to stop now. With a command, its end is the end.
+bool ServeProcess::ends_at(const StopSignals::Signal& signal) {
+  if (signal.number == SIGCHLD) return command_ && command_->status() >= 0;
+  if (signal.number == SIGHUP) {
+    if (log_file_) {
+      if (auto reopened = log_file_->reopen(); !reopened) (void)fail(reopened.error());
+      return false;
+    }
+    if (background_) return false;
+  }
+  if (!command_) return true;
+  if (!signal.from_terminal) command_->signal(signal.number);
+  return false;
+}
+
+// Returns the exit status.
+int ServeProcess::wait() {
+  while (!ends_at(signals_.wait())) {
+  }
+  return command_ ? command_->status() : 0;
+}
+
+// Whether everything is durable.
+bool ServeProcess::stop() {
+  const ImpatientStop way_out;
+  tell_manager("STOPPING=1\nSTATUS=Letting clients go and making everything durable");
+  bool durable = true;
+  serving_->stop([&](const Error& error) {
+    durable = false;
+    (void)fail(error);
+  });
+  return durable;
+}
+
+ExitStatus ServeProcess::run() {
+  if (auto prepared = prepare(); !prepared) return fail(prepared.error());
+  if (arguments_.daemon) {
+    auto forked = Background::fork();
+    if (!forked) return fail(forked.error());
+    background_ = std::move(*forked);
+    if (background_->is_parent()) return wait_for_background();
+  }
+  auto started = start();
+  if (started) started = announce();
+  int status = 1;
+  if (started) {
+    status = wait();
+  } else {
+    (void)fail(started.error());
+  }
+  if (serving_ && !stop()) status = 1;
+  return static_cast<ExitStatus>(status);
+}
+
+}  // namespace
+
+ExitStatus run_serve(ServeArguments arguments) { return ServeProcess(std::move(arguments)).run(); }
+
+}  // namespace oxbow

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "control/serving.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "control/served.h"
+#include "control/server.h"
+#include "os/queue.h"
+
+namespace oxbow::control {
+Error at_origin(const std::string& origin, const Error& error) {
+  if (origin.empty()) return error;
+  return {origin + ": " + error.what(), error.where(), error.why()};
+}
+
+struct Serving::Parts {
+  explicit Parts(ServingPlan&& planned) : plan(std::move(planned)) {}
+
+  ServingPlan plan;
+  Queue queue;
+  std::vector<OpenedDevice> devices;  // as many of plan.devices as are open, in their order
+  std::unique_ptr<nbd::Server> server;
+};
+
+Serving::Serving(ServingPlan plan) : parts_(std::make_unique<Parts>(std::move(plan))) {}
+
+Serving::~Serving() {
+  stop([this](const Error& error) {
+    if (Log* const log = parts_->plan.log) log->write(LogLevel::error, "serve", error.text());
+  });
+}
+
+Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
+  std::unique_ptr<Serving> serving(new Serving(std::move(plan)));
+  for (const auto step : {&Serving::open_devices, &Serving::open_server, &Serving::open_control}) {
+    if (auto done = (serving.get()->*step)(); !done) return std::unexpected(std::move(done.error()));
+  }
+  return serving;
+}
+
+Result<void> Serving::open_devices() {
+  for (const DeviceToServe& each : parts_->plan.devices) {
+    auto opened = open_device(parts_->queue, each.spec,
+                              {.name = each.name,
+                               .writable = !each.read_only,
+                               .direct = each.direct,
+                               .accept_base = each.accept_base});
+    if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
+    parts_->devices.push_back(std::move(*opened));
+  }
+  return {};
+}
+
+Result<void> Serving::open_server() {
+  ServingPlan& plan = parts_->plan;
+  std::vector<nbd::Export> all;
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    const DeviceToServe& each = plan.devices[i];
+    all.push_back({.name = each.name,
+                   .device = parts_->devices[i].device.get(),
+                   .description = each.description,
+                   .read_only = each.read_only});
+  }
+  auto exports = nbd::Exports::make(std::move(all));
+  if (!exports) return std::unexpected(std::move(exports.error()));
+  parts_->server = std::make_unique<nbd::Server>(std::move(*exports), plan.nbd);
+  for (const AddressToServe& each : plan.addresses) {
+    if (auto listening = parts_->server->listen(each.address); !listening)
+      return std::unexpected(at_origin(each.origin, listening.error()));
+  }
+  for (UniqueFd& each : std::exchange(plan.sockets, {})) {
+    if (auto listening = parts_->server->adopt(std::move(each)); !listening)
+      return std::unexpected(std::move(listening.error()));
+  }
+  // With one device there is nothing to choose, and its URI stays short.
+  for (const DeviceToServe& each : plan.devices)
+    std::ranges::move(uris_of(plan.devices.size() == 1 ? "" : each.name), std::back_inserter(uris_));
+  return parts_->server->start();
+}
+
+Result<void> Serving::open_control() { return {}; }
+
+std::vector<std::string> Serving::uris_of(const std::string& export_name) const {
+  std::vector<std::string> uris;
+  for (std::size_t i = 0; i < parts_->server->listeners(); ++i) {
+    std::string uri = parts_->server->uri(export_name, i);
+    // A name of several addresses has several sockets, all with the same URI.
+    if (uris.empty() || uris.back() != uri) uris.push_back(std::move(uri));
+  }
+  return uris;
+}
+
+void Serving::stop(const std::function<void(const Error&)>& failed) {
+  if (parts_->server) parts_->server->stop();
+  for (OpenedDevice& each : std::exchange(parts_->devices, {})) {
+    if (const IoStatus closed = each.device->close(parts_->queue); !closed.ok())
+      failed(Error::from_errno("cannot close device", each.device->name(), closed.error_number()));
+  }
+}
+
+}  // namespace oxbow::control

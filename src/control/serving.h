@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "exports/nbd/server.h"
+#include "jobs/open_device.h"
+#include "os/fd.h"
+#include "os/log.h"
+#include "oxbow/error.h"
+
+namespace oxbow::control {
+
+// A device to serve. Thread safety: a value.
+struct DeviceToServe {
+  std::string name;
+  DeviceSpec spec;
+  std::string source;  // the same in the words of the command line
+  std::string description;
+  bool read_only = false;
+  bool direct = false;
+  bool accept_base = false;
+  std::string origin;  // where it was asked for ("vm.toml line 3"), to begin errors with; may be empty
+};
+
+// Where to serve: unix:PATH or tcp:HOST:PORT. Thread safety: a value.
+struct AddressToServe {
+  std::string address;
+  std::string origin;  // as above
+};
+
+// The error, after `origin`, where what failed was asked for; as it is where that is empty.
+[[nodiscard]] Error at_origin(const std::string& origin, const Error& error);
+
+// What one process is to serve, and how. Thread safety: a value.
+struct ServingPlan {
+  std::vector<DeviceToServe> devices;  // at least one, names all different; the first is the default export
+  std::vector<AddressToServe> addresses;
+  std::vector<UniqueFd> sockets;             // listening already
+  std::optional<std::string> run_directory;  // where the control socket goes; without it there is none
+  nbd::Server::Options nbd;
+  Log* log = nullptr;  // borrowed; may be null
+};
+
+// What one process serves, from opened files to a clean end.
+// Thread safety: one thread makes, stops and destroys it.
+class Serving {
+ public:
+  // Opens the devices, then the sockets, then serves. What was opened is closed again when something fails.
+  [[nodiscard]] static Result<std::unique_ptr<Serving>> start(ServingPlan plan);
+  ~Serving();  // stops; what goes wrong is logged
+  Serving(const Serving&) = delete;
+  Serving& operator=(const Serving&) = delete;
+  Serving(Serving&&) = delete;
+  Serving& operator=(Serving&&) = delete;
+
+  // How clients call the devices, one URI for each device at each address; the first is the default's.
+  [[nodiscard]] const std::vector<std::string>& uris() const noexcept { return uris_; }
+
+  // Lets the clients go, makes everything durable and closes it. Every device is closed, whatever happens to
+  // others; the errors are handed to `failed`, and none means that all of it is durable. Once only.
+  void stop(const std::function<void(const Error&)>& failed);
+
+ private:
+  struct Parts;
+  Serving(ServingPlan plan);
+  [[nodiscard]] Result<void> open_devices();
+  [[nodiscard]] Result<void> open_server();
+  [[nodiscard]] Result<void> open_control();
+  [[nodiscard]] std::vector<std::string> uris_of(const std::string& export_name) const;
+
+  std::unique_ptr<Parts> parts_;
+  std::vector<std::string> uris_;
+};
+
+}  // namespace oxbow::control
