@@ -74,7 +74,7 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
 
 void add_limits(CLI::App& command, ServerArguments& server) {
   add_number(command, "--connections", server.connections, k_max_connections, "N",
-             "Serve at most so many clients at a time; others are told so. 128 without it.");
+             "Serve at most so many clients at a time; others are told so. 1024 without it.");
   add_number(command, "--handshake-limit", server.handshake_limit, k_max_handshake_seconds, "SECONDS",
              "Let a client go that has not chosen a device after that time; 10 without it.");
 }
