@@ -12,31 +12,21 @@
 
 #include "cli/command.h"
 #include "os/fd.h"
+#include "os/read_file.h"
 
 namespace oxbow {
 namespace {
 
 constexpr std::size_t k_longest_name = 64;
+constexpr std::size_t k_largest_table = std::size_t{64} << 20U;
 
 bool fits_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
          c == '-';
 }
 
-Result<std::string> read_all(int fd, const std::string& name) {
-  std::string text;
-  std::array<char, 65536> part;
-  for (;;) {
-    const ssize_t got = ::read(fd, part.data(), part.size());
-    if (got == 0) return text;
-    if (got < 0 && errno != EINTR)
-      return std::unexpected(Error::from_errno("cannot read table", name, errno));
-    if (got > 0) text.append(part.data(), static_cast<std::size_t>(got));
-  }
-}
-
 Result<DeviceSpec> read_table(int fd, const std::string& name) {
-  auto text = read_all(fd, name);
+  auto text = read_all(fd, "cannot read table", name, k_largest_table);
   if (!text) return std::unexpected(text.error());
   return TableSpec{std::move(*text), name};
 }

@@ -36,7 +36,10 @@ std::string heading(const CLI::Option& option) {
   for (std::size_t comma = text.find(','); comma != std::string::npos; comma = text.find(',', comma + 2)) {
     text.insert(comma + 1, " ");
   }
-  if (!option.get_positional() && !option.get_type_name().empty()) text += " " + option.get_type_name();
+  // A flag that may have a value shows what it is without one: "--poll{50}".
+  text.resize(std::min(text.find('{'), text.size()));
+  const std::string type = option.get_type_name();
+  if (!option.get_positional() && !type.empty()) text += (type.starts_with('[') ? "" : " ") + type;
   return text;
 }
 

@@ -11,11 +11,11 @@ namespace oxbow {
 void add_serve(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<ServeArguments>();
   arguments->devices.resize(1);
-  CLI::App& command = add_command(app, "serve", "Serve devices until SIGINT or SIGTERM",
-                                  "DEVICE [--name NAME] [--description TEXT] [--read-only] [--direct] "
-                                  "[--nbd ADDRESS ...] [--tcp-plaintext] [--connections N] "
-                                  "[--handshake-limit SECONDS] [--daemon | --run CMD] [--pid-file FILE] "
-                                  "[--log-file FILE]");
+  CLI::App& command = add_command(
+      app, "serve", "Serve devices until SIGINT or SIGTERM",
+      "{DEVICE [--name NAME] [--description TEXT] [--read-only] [--direct] | --config FILE} [--nbd ADDRESS "
+      "...] [--tcp-plaintext] [--connections N] [--handshake-limit SECONDS] [--threads N] "
+      "[--poll[=US]] [--daemon | --run CMD] [--pid-file FILE] [--log-file FILE]");
   add_serve_arguments(command, *arguments);
   command.callback([arguments, &command, &chosen] {
     check_serve_arguments(command, *arguments);

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <memory>
 #include <utility>
 
 #include "cli/command.h"
@@ -14,15 +15,22 @@ namespace {
 constexpr std::array k_of_device{"--name",   "--description", "--read-only",
                                  "--direct", "--accept-base", "--base-format"};
 
+constexpr std::uint32_t k_default_poll_us = 50;
+
+// Nothing where it is no number from 1 to `most`.
+std::optional<std::uint32_t> parse_number(const std::string& text, std::uint32_t most) {
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value == 0 || value > most)
+    return std::nullopt;
+  return value;
+}
+
 void add_number(CLI::App& command, const std::string& name, std::optional<std::uint32_t>& number,
                 std::uint32_t most, const std::string& value_name, const std::string& description) {
   const CLI::callback_t parse = [name, &number, most](const CLI::results_t& words) {
-    const std::string& text = words.front();
-    std::uint32_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || value == 0 || value > most)
-      refuse_usage(name + " " + text, "is not a number from 1 to " + std::to_string(most));
-    number = value;
+    number = parse_number(words.front(), most);
+    if (!number) refuse_usage(name, words.front() + " is not a number from 1 to " + std::to_string(most));
     return true;
   };
   command.add_option(name, parse, description)->type_name(value_name);
@@ -41,6 +49,12 @@ void add_text(CLI::App& command, const std::string& name, std::optional<std::str
 void add_devices(CLI::App& command, ServeArguments& arguments) {
   ServedDeviceArguments& device = arguments.devices.front();
   add_device_arguments(command, device.device);
+  command
+      .add_option(
+          "--config", arguments.config,
+          "Instead of DEVICE: a file that says which devices to serve and how, as oxbow-config(5) has it. "
+          "What the command line says as well wins.")
+      ->type_name("FILE");
   command
       .add_option(
           "--name", device.name,
@@ -79,6 +93,24 @@ void add_limits(CLI::App& command, ServerArguments& server) {
              "Let a client go that has not chosen a device after that time; 10 without it.");
 }
 
+void add_engine(CLI::App& command, ServerArguments& server) {
+  add_number(command, "--threads", server.threads, k_max_threads, "N",
+             "Serve with so many threads; without it, with as many as there are cores.");
+  // A flag with a value: what follows it after a space is not its.
+  const auto word = std::make_shared<std::string>();
+  command
+      .add_flag(
+          "--poll{" + std::to_string(k_default_poll_us) + "}", *word,
+          "While clients are busy, let each thread look for work so many microseconds before it sleeps: "
+          "answers come sooner and cost more. 50 where no number is given; without it, threads sleep at "
+          "once.")
+      ->type_name("[=US]")
+      ->check([&server, word](const std::string& text) {
+        server.poll = parse_number(text, k_max_poll_us);
+        return server.poll ? "" : text + " is not a number from 1 to " + std::to_string(k_max_poll_us);
+      });
+}
+
 void add_process(CLI::App& command, ServeArguments& arguments) {
   command.add_flag("--daemon", arguments.daemon,
                    "Return when the device is being served, and leave it running in the background.");
@@ -103,6 +135,7 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
   add_devices(command, arguments);
   add_addresses(command, arguments.server);
   add_limits(command, arguments.server);
+  add_engine(command, arguments.server);
   add_process(command, arguments);
 }
 
@@ -130,6 +163,8 @@ ServerArguments merged(ServerArguments stronger, ServerArguments weaker) {
   prefer(stronger.tcp_plaintext, weaker.tcp_plaintext);
   prefer(stronger.connections, weaker.connections);
   prefer(stronger.handshake_limit, weaker.handshake_limit);
+  prefer(stronger.threads, weaker.threads);
+  prefer(stronger.poll, weaker.poll);
   return stronger;
 }
 

@@ -36,6 +36,8 @@ struct ServerArguments {
   std::optional<bool> tcp_plaintext;
   std::optional<std::uint32_t> connections;
   std::optional<std::uint32_t> handshake_limit;  // seconds
+  std::optional<std::uint32_t> threads;
+  std::optional<std::uint32_t> poll;  // microseconds
 };
 
 // What the process does besides. Thread safety: a value.
@@ -55,6 +57,8 @@ struct ServeArguments {
 };
 
 constexpr std::uint32_t k_max_connections = 65'536;
+constexpr std::uint32_t k_max_threads = 256;
+constexpr std::uint32_t k_max_poll_us = 1'000'000;
 constexpr std::uint32_t k_max_handshake_seconds = 3'600;
 
 // Adds the options. `arguments` must outlive the parsing and has one device.

@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "cli/config.h"
 #include "cli/stop_signals.h"
 #include "control/serving.h"
 #include "jobs/run_directory.h"
@@ -51,6 +52,8 @@ nbd::Server::Options server_options(const ServerArguments& given) {
   nbd::Server::Options options;
   if (given.connections) options.max_connections = *given.connections;
   if (given.handshake_limit) options.handshake_limit = std::chrono::seconds(*given.handshake_limit);
+  if (given.threads) options.threads = *given.threads;
+  if (given.poll) options.poll_limit = std::chrono::microseconds(*given.poll);
   options.tcp_plaintext = given.tcp_plaintext.value_or(false);
   return options;
 }
@@ -100,7 +103,7 @@ class ServeProcess {
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] ExitStatus wait_for_background();
   [[nodiscard]] Result<control::ServingPlan> plan();
-  [[nodiscard]] Result<std::vector<control::AddressToServe>> addresses();
+  [[nodiscard]] Result<std::vector<control::AddressToServe>> addresses(const std::string& default_name);
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> announce();
   [[nodiscard]] int wait();
@@ -122,6 +125,13 @@ class ServeProcess {
 
 // What can be known to be wrong before anything is opened.
 Result<void> ServeProcess::prepare() {
+  if (!arguments_.config.empty()) {
+    auto config = load_config(arguments_.config);
+    if (!config) return std::unexpected(std::move(config.error()));
+    arguments_.devices = std::move(config->devices);
+    arguments_.server = merged(std::move(arguments_.server), std::move(config->server));
+    arguments_.process = merged(std::move(arguments_.process), std::move(config->process));
+  }
   auto sockets = take_passed_sockets();
   if (!sockets) return std::unexpected(std::move(sockets.error()));
   sockets_ = std::move(*sockets);
@@ -149,7 +159,7 @@ ExitStatus ServeProcess::wait_for_background() {
 }
 
 // Where to serve when nothing was said: next to the control socket, or for a command where nobody else looks.
-Result<std::vector<control::AddressToServe>> ServeProcess::addresses() {
+Result<std::vector<control::AddressToServe>> ServeProcess::addresses(const std::string& default_name) {
   std::vector<control::AddressToServe> all;
   for (const AddressArgument& each : arguments_.server.nbd) all.push_back({each.address, each.origin});
   if (!all.empty() || !sockets_.empty()) return all;
@@ -162,7 +172,7 @@ Result<std::vector<control::AddressToServe>> ServeProcess::addresses() {
   }
   auto directory = run_directory();
   if (!directory) return std::unexpected(std::move(directory.error()));
-  all.push_back({"unix:" + *directory + "/" + arguments_.devices.front().name + ".sock", {}});
+  all.push_back({"unix:" + *directory + "/" + default_name + ".sock", {}});
   return all;
 }
 
@@ -171,7 +181,7 @@ Result<control::ServingPlan> ServeProcess::plan() {
   auto devices = devices_to_serve(arguments_.devices);
   if (!devices) return std::unexpected(std::move(devices.error()));
   plan.devices = std::move(*devices);
-  auto where = addresses();
+  auto where = addresses(plan.devices.front().name);
   if (!where) return std::unexpected(std::move(where.error()));
   plan.addresses = std::move(*where);
   plan.sockets = std::move(sockets_);
