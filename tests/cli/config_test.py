@@ -150,7 +150,8 @@ layer = "old.oxb"
         for option, most in (("connections", 65536), ("handshake-limit", 3600), ("threads", 256), ("poll", 1000000)):
             for text in ("0", "-1", "x", "1x", str(most + 1)):
                 why = f"--{option}: {text} is not a number from 1 to {most}"
-                self.refuse(2, f"wrong usage: {why}; see oxbow serve --help", "serve", "--ram", "1M", f"--{option}={text}")
+                self.refuse(2, f"wrong usage: {why}; see oxbow serve --help", "serve", "--ram", "1M",
+                            f"--{option}={text}")
             self.succeed("serve", "--ram", "1M", "--run", "true", f"--{option}={most if most < 65536 else 7}")
         self.succeed("serve", "--poll", "--ram", "1M", "--run", "true")
 
