@@ -20,7 +20,7 @@ namespace oxbow::nbd {
 // How far a server that stops goes with those who are still there.
 enum class Stop : std::uint8_t {
   no,
-  refuse_requests,  // with ESHUTDOWN; a connection ends when its client has got all its answers
+  refuse_requests,  // with ESHUTDOWN; a connection ends when its client has all its answers
   receive_nothing,  // what is in flight is finished and answered
   break_off,        // replies that a client doesn't take are lost
 };

@@ -19,8 +19,6 @@ namespace {
 // Clients beyond the limit that are being told so at a time; more are dropped without a word.
 constexpr std::size_t k_refused_at_once = 16;
 constexpr std::chrono::milliseconds k_refusal_limit{1'000};
-// At the end, a client in the middle of a request gets that long to send the rest and be refused.
-constexpr std::chrono::milliseconds k_refuse_for{250};
 constexpr int k_pause_ms = 100;  // before accepting again when descriptors or threads are short
 
 }  // namespace
@@ -149,7 +147,7 @@ void Server::stop() noexcept {
   listeners_.clear();
   const auto now = std::chrono::steady_clock::now();
   const std::array<std::pair<Stop, std::chrono::milliseconds>, 2> stages{
-      std::pair{Stop::refuse_requests, std::min(k_refuse_for, options_.stop_limit)},
+      std::pair{Stop::refuse_requests, std::min(options_.refuse_limit, options_.stop_limit)},
       std::pair{Stop::receive_nothing, options_.stop_limit}};
   for (const auto& [how, limit] : stages) {
     for (const auto& worker : workers_) worker->stop(how);

@@ -35,6 +35,8 @@ class Server {
     // When set: nothing is served without TLS, and TCP beyond loopback is fine.
     std::shared_ptr<const TlsCredentials> tls;
     std::chrono::milliseconds handshake_limit{10'000};
+    // At stop(), a client in the middle of a request gets that long to send the rest and be refused.
+    std::chrono::milliseconds refuse_limit{250};
     // How long stop() waits for clients to take their last replies.
     std::chrono::milliseconds stop_limit{5'000};
     Log* log = nullptr;  // borrowed; null: silent

@@ -73,7 +73,9 @@ Interest Transmission::interest(bool received) noexcept {
   Interest wanted{.receive = receives(), .send = !replies_.empty()};
   wanted.ended = ended_ && in_device_ == 0 && !wanted.send;
   guessed_ = received && wanted.receive && guess_.likely();
-  wanted.again = guessed_ || (wanted.receive && wire_.holds_received());
+  // At the stop, that nothing more comes has to be found out.
+  const bool must_ask = (refusing_ && received) || wire_.holds_received();
+  wanted.again = guessed_ || (wanted.receive && must_ask);
   if (!wanted.again && received_.bytes().empty()) received_.release();
   return wanted;
 }
