@@ -26,6 +26,12 @@ std::expected<Mapping, int> Mapping::shared(int fd, std::uint64_t bytes) noexcep
   return Mapping(start, bytes);
 }
 
+std::expected<Mapping, int> Mapping::shared_for_reading(int fd, std::uint64_t bytes) noexcept {
+  void* start = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  if (start == MAP_FAILED) return std::unexpected(errno);
+  return Mapping(start, bytes);
+}
+
 int Mapping::grow(std::uint64_t bytes) noexcept {
   void* start = ::mremap(bytes_.data(), bytes_.size(), bytes, MREMAP_MAYMOVE);
   if (start == MAP_FAILED) return errno;

@@ -28,6 +28,8 @@ class Mapping {
   [[nodiscard]] static std::expected<Mapping, int> anonymous(std::uint64_t bytes) noexcept;
   // The first `bytes` of a file, shared and writable; takes no memory of its own.
   [[nodiscard]] static std::expected<Mapping, int> shared(int fd, std::uint64_t bytes) noexcept;
+  // The same, read-only.
+  [[nodiscard]] static std::expected<Mapping, int> shared_for_reading(int fd, std::uint64_t bytes) noexcept;
   // Makes it longer, contents kept; its address may change.
   [[nodiscard]] int grow(std::uint64_t bytes) noexcept;
 

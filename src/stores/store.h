@@ -81,7 +81,8 @@ class Store {
   virtual std::uint64_t extents(Range range, Extents& out) noexcept = 0;
 
   // The bytes of the range as memory, to be sent or copied from: only of a range that extents() calls data.
-  // Empty when the store is not memory. Valid as long as the store.
+  // Empty when it can't be had as memory, or not now. Valid as long as the store. Where views may fault, it is
+  // for the kernel to read and for nobody in this process: a touch may be a SIGBUS.
   virtual std::span<const std::byte> view(Range range) noexcept = 0;
   // The same for receiving into: only where writing them needs neither room nor a lock. Empty otherwise.
   virtual std::span<std::byte> memory(Range range) noexcept = 0;
@@ -92,8 +93,9 @@ class Store {
   // Somebody is going to read the range: a hint, which starts what makes it faster and waits for nothing.
   virtual void prefetch(Range /*range*/) noexcept {}
 
-  // Whether view() can answer at all.
+  // Whether view() answers for all that is data, with memory that is always there.
   [[nodiscard]] virtual bool in_memory() const noexcept { return false; }
+  [[nodiscard]] virtual bool views_may_fault() const noexcept { return false; }
 
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   [[nodiscard]] virtual bool writable() const noexcept = 0;

@@ -50,6 +50,7 @@ class DirectFile final : public FileStore {
   Progress zero(Io& io, Range range, ZeroMode mode) noexcept override;
   Progress discard(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
+  std::span<const std::byte> view(Range /*range*/) noexcept override { return {}; }
 
  private:
   enum class Emptying : std::uint8_t { punch_or_zero, allocate, discard };

@@ -108,6 +108,7 @@ Result<std::shared_ptr<FileStore>> FileStore::make_direct(UniqueFd fd, const std
 }
 
 void FileStore::drop_cache() noexcept {
+  views_.drop();  // what is mapped stays
   // Advice: where it isn't followed, what is read is what was read before.
   (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
 }

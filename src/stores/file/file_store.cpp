@@ -23,7 +23,8 @@ FileStore::FileStore(UniqueFd fd, std::string path, const FileOptions& options, 
       options_(options),
       identity_(identity),
       size_(identity.size_bytes),
-      space_(fd_.get(), identity.block_device, grain_bytes) {}
+      space_(fd_.get(), identity.block_device, grain_bytes),
+      views_(fd_.get(), identity.size_bytes) {}
 
 Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, ReadMode mode) noexcept {
   assert((Range{at, out.size()}.fits(size())));
@@ -33,6 +34,7 @@ Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, Rea
     if (error == EOPNOTSUPP) {
       no_nowait_.store(true, std::memory_order_relaxed);
     } else if (error != EAGAIN) {
+      if (error == 0) views_.was_read({at, out.size()});
       return Progress::done(moved.status);
     } else if (mode == ReadMode::no_wait) {
       return Progress::would_block();
@@ -41,7 +43,11 @@ Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, Rea
     out = out.subspan(moved.bytes);
   }
   Ring* ring = mode == ReadMode::no_wait ? nullptr : io.queue->ring();
-  if (ring == nullptr) return Progress::done(read_at(fd_.get(), at, out).status);
+  if (ring == nullptr) {
+    const IoStatus status = read_at(fd_.get(), at, out).status;
+    if (status.ok()) views_.was_read({at, out.size()});
+    return Progress::done(status);
+  }
   io.iov.clear();
   io.iov.push_back({out.data(), out.size()});
   return ring->read(io, fd_.get(), at);
@@ -49,9 +55,13 @@ Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, Rea
 
 Progress FileStore::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
-  assert((Range{at, iov_bytes(io.iov)}.fits(size())));
-  if (mode == WriteMode::cached) return Progress::done(write_all(fd_.get(), at, io.iov));
-  return Progress::done(barrier_.durable_write([&] { return write_durably(at, io.iov); }));
+  const Range range{at, iov_bytes(io.iov)};
+  assert(range.fits(size()));
+  const IoStatus status = mode == WriteMode::cached
+                              ? write_all(fd_.get(), at, io.iov)
+                              : barrier_.durable_write([&] { return write_durably(at, io.iov); });
+  if (status.ok()) views_.was_written(range);
+  return Progress::done(status);
 }
 
 IoStatus FileStore::write_durably(std::uint64_t at, IovList& iov) noexcept {
@@ -66,12 +76,14 @@ IoStatus FileStore::write_durably(std::uint64_t at, IovList& iov) noexcept {
 Progress FileStore::zero(Io& /*io*/, Range range, ZeroMode mode) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   assert(range.fits(size()));
+  views_.forget(range);
   return Progress::done(range.empty() ? IoStatus{} : space_.zero(range, mode));
 }
 
 Progress FileStore::discard(Io& /*io*/, Range range) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   assert(range.fits(size()));
+  views_.forget(range);
   return Progress::done(range.empty() ? IoStatus{} : space_.discard(range));
 }
 
@@ -104,6 +116,7 @@ Progress FileStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
       if (errno != EINTR) return Progress::failed(errno);
     }
   }
+  views_.grow(size);
   size_.store(size, std::memory_order_release);
   return Progress::done();
 }

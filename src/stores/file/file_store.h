@@ -13,6 +13,7 @@
 #include "oxbow/error.h"
 #include "stores/file/barrier.h"
 #include "stores/file/file_space.h"
+#include "stores/file/file_views.h"
 #include "stores/store.h"
 
 namespace oxbow {
@@ -53,7 +54,7 @@ class FileStore : public Store {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual bool direct() const noexcept { return false; }
   // Forgets what the page cache holds of the file, but for what still has to be written: after a failed
-  // barrier Linux keeps pages that never reached the medium and calls them clean.
+  // barrier Linux keeps pages that never reached the medium and calls them clean. Views stay valid.
   void drop_cache() noexcept;
   // For sending from it; borrowed, as long as the store. -1 with direct I/O.
   [[nodiscard]] int descriptor() const noexcept { return direct() ? -1 : fd_.get(); }
@@ -66,7 +67,9 @@ class FileStore : public Store {
   Progress allocate(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
   std::uint64_t extents(Range range, Extents& out) noexcept override;
-  std::span<const std::byte> view(Range /*range*/) noexcept override { return {}; }
+  // Of what is believed to be in the page cache, else empty (stores/file/file_views.h).
+  std::span<const std::byte> view(Range range) noexcept override { return views_.view(range); }
+  [[nodiscard]] bool views_may_fault() const noexcept override { return true; }
   std::span<std::byte> memory(Range /*range*/) noexcept override { return {}; }
   [[nodiscard]] bool zeroes_fast(ZeroMode mode) noexcept override { return space_.zeroes_fast(mode, size()); }
   // Into the page cache; nothing with direct I/O.
@@ -102,6 +105,7 @@ class FileStore : public Store {
   std::atomic<bool> no_nowait_{false};  // the file system doesn't know RWF_NOWAIT
   Barrier barrier_;
   FileSpace space_;
+  FileViews views_;
 };
 
 }  // namespace oxbow
