@@ -210,6 +210,20 @@ Done read_base_format(const Reader& reader, const Entry& entry, ServedDeviceArgu
   return {};
 }
 
+Done read_log(const Reader& reader, const Entry& entry, ProcessArguments& out) {
+  std::string format;
+  if (auto done = reader.text(entry, format); !done) return done;
+  out.log = parse_log_format(format);
+  return out.log ? Done() : reader.refuse(entry, R"(has to be "human" or "json")");
+}
+
+Done read_log_level(const Reader& reader, const Entry& entry, ProcessArguments& out) {
+  std::string level;
+  if (auto done = reader.text(entry, level); !done) return done;
+  out.log_level = parse_log_level(level);
+  return out.log_level ? Done() : reader.refuse(entry, R"(has to be "debug", "info", "warning" or "error")");
+}
+
 using Device = ServedDeviceArguments;
 using OfDevice = DeviceArguments;
 
@@ -244,6 +258,8 @@ constexpr std::array k_server_keys{
 };
 
 constexpr std::array k_process_keys{
+    Key<ProcessArguments>{"log", read_log},
+    Key<ProcessArguments>{"log-level", read_log_level},
     Key<ProcessArguments>{"log-file", into_optional<&Reader::path, &ProcessArguments::log_file>},
     Key<ProcessArguments>{"pid-file", into_optional<&Reader::path, &ProcessArguments::pid_file>},
 };

@@ -13,6 +13,8 @@ threads = 2
 poll = 100
 connections = 16
 handshake-limit = 5
+log = "json"
+log-level = "debug"
 log-file = "vm.log"
 pid-file = "/run/vm.pid"
 
@@ -74,6 +76,8 @@ TEST(Config, SaysHowToServe) {
   EXPECT_EQ(config.server.poll, 100U);
   EXPECT_EQ(config.server.connections, 16U);
   EXPECT_EQ(config.server.handshake_limit, 5U);
+  EXPECT_EQ(config.process.log, control::LogFormat::json);
+  EXPECT_EQ(config.process.log_level, LogLevel::debug);
   EXPECT_EQ(config.process.log_file, "/etc/oxbow/vm.log");
   EXPECT_EQ(config.process.pid_file, "/run/vm.pid");
 }
@@ -84,7 +88,7 @@ TEST(Config, SaysWhatToServe) {
   const ServedDeviceArguments& ram = config.devices[0];
   EXPECT_EQ(ram.name, "scratch");
   EXPECT_EQ(ram.description, "gone at the end");
-  EXPECT_EQ(ram.origin, "vm.toml line 14, ram");
+  EXPECT_EQ(ram.origin, "vm.toml line 16, ram");
   EXPECT_EQ(ram.device.ram, 64U << 20U);
   EXPECT_TRUE(ram.device.preallocate);
   EXPECT_EQ(ram.device.budget, 1U << 20U);
@@ -138,7 +142,7 @@ TEST(Config, NothingToServe) {
 TEST(Config, UnknownKeys) {
   EXPECT_EQ(refused("threads = 1\ncolour = \"red\"\n[[device]]\nram = 4096\n"),
             " line 2: colour: is no key; the keys are nbd, tcp-plaintext, threads, poll, connections, "
-            "handshake-limit, log-file, pid-file, and [[device]]");
+            "handshake-limit, log, log-level, log-file, pid-file, and [[device]]");
   EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
             " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
             "accept-base, ram, prealloc, budget, file, offset, length, table, name, description, read-only, "
@@ -180,6 +184,9 @@ TEST(Config, ValuesOutOfRange) {
             " line 2: ram: \"64Q\" has 'Q' after the number; units are K, M, G, T");
   EXPECT_EQ(refused_in_device("ram = \"\\n\""),
             " line 2: ram: \"?\" is not a size; examples: 4096, 4K, 16M, 2G, 1T");
+  EXPECT_EQ(refused("log = \"xml\"\n"), " line 1: log: has to be \"human\" or \"json\"");
+  EXPECT_EQ(refused("log-level = \"all\"\n"),
+            " line 1: log-level: has to be \"debug\", \"info\", \"warning\" or \"error\"");
   EXPECT_EQ(refused_in_device("base = \"a\"\noverlay = \"b\"\nbase-format = \"qcow2\""),
             " line 4: base-format: has to be \"raw\" or \"oxb\"");
 }

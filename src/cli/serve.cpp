@@ -15,7 +15,8 @@ void add_serve(CLI::App& app, Chosen& chosen) {
       app, "serve", "Serve devices until SIGINT or SIGTERM",
       "{DEVICE [--name NAME] [--description TEXT] [--read-only] [--direct] | --config FILE} [--nbd ADDRESS "
       "...] [--tcp-plaintext] [--connections N] [--handshake-limit SECONDS] [--threads N] "
-      "[--poll[=US]] [--daemon | --run CMD] [--pid-file FILE] [--log-file FILE]");
+      "[--poll[=US]] [--daemon | --run CMD] [--pid-file FILE] [--log FORMAT] [--log-level LEVEL] [--log-file "
+      "FILE]");
   add_serve_arguments(command, *arguments);
   command.callback([arguments, &command, &chosen] {
     check_serve_arguments(command, *arguments);

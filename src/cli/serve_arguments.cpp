@@ -111,6 +111,33 @@ void add_engine(CLI::App& command, ServerArguments& server) {
       });
 }
 
+void add_log(CLI::App& command, ProcessArguments& process) {
+  const CLI::callback_t format = [&process](const CLI::results_t& words) {
+    process.log = parse_log_format(words.front());
+    if (!process.log) refuse_usage("--log", words.front() + " is neither human nor json");
+    return true;
+  };
+  const CLI::callback_t level = [&process](const CLI::results_t& words) {
+    process.log_level = parse_log_level(words.front());
+    if (!process.log_level)
+      refuse_usage("--log-level", words.front() + " is none of debug, info, warning, error");
+    return true;
+  };
+  command
+      .add_option(
+          "--log", format,
+          "How to write what happens to standard error: human, lines for people, or json, an object a line. "
+          "It is human without this option.")
+      ->type_name("FORMAT");
+  command
+      .add_option("--log-level", level,
+                  "How much of it: debug, info, warning or error; warning without this option.")
+      ->type_name("LEVEL");
+  add_text(command, "--log-file", process.log_file, "FILE",
+           "Append to FILE what would go to standard error once the device is being served. SIGHUP opens it "
+           "again.");
+}
+
 void add_process(CLI::App& command, ServeArguments& arguments) {
   command.add_flag("--daemon", arguments.daemon,
                    "Return when the device is being served, and leave it running in the background.");
@@ -119,9 +146,6 @@ void add_process(CLI::App& command, ServeArguments& arguments) {
            "status.");
   add_text(command, "--pid-file", arguments.process.pid_file, "FILE",
            "Write the process's number there once the device is being served, and remove it at the end.");
-  add_text(command, "--log-file", arguments.process.log_file, "FILE",
-           "Append to FILE what would go to standard error once the device is being served. SIGHUP opens it "
-           "again.");
 }
 
 template <typename T>
@@ -131,12 +155,26 @@ void prefer(std::optional<T>& stronger, std::optional<T>& weaker) {
 
 }  // namespace
 
+std::optional<control::LogFormat> parse_log_format(std::string_view text) {
+  if (text == "human") return control::LogFormat::human;
+  if (text == "json") return control::LogFormat::json;
+  return std::nullopt;
+}
+
+std::optional<LogLevel> parse_log_level(std::string_view text) {
+  for (const LogLevel each : {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
+    if (text == control::name_of(each)) return each;
+  }
+  return std::nullopt;
+}
+
 void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
   add_devices(command, arguments);
   add_addresses(command, arguments.server);
   add_limits(command, arguments.server);
   add_engine(command, arguments.server);
   add_process(command, arguments);
+  add_log(command, arguments.process);
 }
 
 void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
@@ -169,6 +207,8 @@ ServerArguments merged(ServerArguments stronger, ServerArguments weaker) {
 }
 
 ProcessArguments merged(ProcessArguments stronger, ProcessArguments weaker) {
+  prefer(stronger.log, weaker.log);
+  prefer(stronger.log_level, weaker.log_level);
   prefer(stronger.log_file, weaker.log_file);
   prefer(stronger.pid_file, weaker.pid_file);
   return stronger;

@@ -10,6 +10,7 @@
 
 #include "cli/cli11.h"
 #include "cli/device_arguments.h"
+#include "control/log_sink.h"
 
 namespace oxbow {
 
@@ -42,6 +43,8 @@ struct ServerArguments {
 
 // What the process does besides. Thread safety: a value.
 struct ProcessArguments {
+  std::optional<control::LogFormat> log;
+  std::optional<LogLevel> log_level;
   std::optional<std::string> log_file;
   std::optional<std::string> pid_file;
 };
@@ -60,6 +63,11 @@ constexpr std::uint32_t k_max_connections = 65'536;
 constexpr std::uint32_t k_max_threads = 256;
 constexpr std::uint32_t k_max_poll_us = 1'000'000;
 constexpr std::uint32_t k_max_handshake_seconds = 3'600;
+
+// Nothing when it is neither "human" nor "json".
+[[nodiscard]] std::optional<control::LogFormat> parse_log_format(std::string_view text);
+// Nothing when it is none of "debug", "info", "warning", "error".
+[[nodiscard]] std::optional<LogLevel> parse_log_level(std::string_view text);
 
 // Adds the options. `arguments` must outlive the parsing and has one device.
 void add_serve_arguments(CLI::App& command, ServeArguments& arguments);

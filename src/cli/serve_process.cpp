@@ -10,6 +10,7 @@
 
 #include "cli/config.h"
 #include "cli/stop_signals.h"
+#include "control/log_sink.h"
 #include "control/serving.h"
 #include "jobs/run_directory.h"
 #include "os/background.h"
@@ -109,12 +110,15 @@ class ServeProcess {
   [[nodiscard]] int wait();
   [[nodiscard]] bool ends_at(const StopSignals::Signal& signal);
   [[nodiscard]] bool stop();
-  void tell_manager(const std::string& state) const;
+  void tell_manager(const std::string& state);
+  void report(const Error& error);
 
   const StopSignals signals_;
   ServeArguments arguments_;
   const ServiceManager manager_;
   std::vector<UniqueFd> sockets_;
+  std::optional<control::LogSink> log_;  // made after the fork
+  bool is_logging_ = false;              // errors are lines of the log from now on
   std::optional<Background> background_;
   std::optional<LogFile> log_file_;
   std::optional<PidFile> pid_file_;
@@ -186,10 +190,22 @@ Result<control::ServingPlan> ServeProcess::plan() {
   plan.addresses = std::move(*where);
   plan.sockets = std::move(sockets_);
   plan.nbd = server_options(arguments_.server);
+  plan.nbd.log = &*log_;
+  plan.log = &*log_;
+  // A command has its server for itself, and several may run at a time.
+  plan.may_be_unlisted = arguments_.run.has_value();
+  if (auto directory = run_directory()) {
+    plan.run_directory = std::move(*directory);
+  } else {
+    log_->write(LogLevel::warning, "serve", "no control socket: " + directory.error().text());
+  }
   return plan;
 }
 
 Result<void> ServeProcess::start() {
+  const ProcessArguments& process = arguments_.process;
+  log_.emplace(control::LogSink::Options{.format = process.log.value_or(control::LogFormat::human),
+                                         .level = process.log_level.value_or(LogLevel::warning)});
   if (const auto& path = arguments_.process.log_file) {
     auto file = LogFile::open(*path);
     if (!file) return std::unexpected(std::move(file.error()));
@@ -226,12 +242,22 @@ Result<void> ServeProcess::announce() {
   if (log_file_ && !background_) {
     if (auto taken = log_file_->take_standard_error(); !taken) return taken;
   }
+  is_logging_ = background_ || log_file_ || arguments_.process.log == control::LogFormat::json;
   tell_manager("READY=1\nSTATUS=Serving at " + serving_->uris().front());
   return {};
 }
 
-void ServeProcess::tell_manager(const std::string& state) const {
-  if (auto told = manager_.tell(state); !told) (void)fail(told.error());
+// An error of the process itself, where its reader is: a person, or a log.
+void ServeProcess::report(const Error& error) {
+  if (is_logging_) {
+    log_->write(LogLevel::error, "serve", error.text());
+  } else {
+    (void)fail(error);
+  }
+}
+
+void ServeProcess::tell_manager(const std::string& state) {
+  if (auto told = manager_.tell(state); !told) report(told.error());
 }
 
 // Whether to stop now. With a command, its end is the end.
@@ -239,7 +265,7 @@ bool ServeProcess::ends_at(const StopSignals::Signal& signal) {
   if (signal.number == SIGCHLD) return command_ && command_->status() >= 0;
   if (signal.number == SIGHUP) {
     if (log_file_) {
-      if (auto reopened = log_file_->reopen(); !reopened) (void)fail(reopened.error());
+      if (auto reopened = log_file_->reopen(); !reopened) report(reopened.error());
       return false;
     }
     if (background_) return false;
@@ -263,7 +289,7 @@ bool ServeProcess::stop() {
   bool durable = true;
   serving_->stop([&](const Error& error) {
     durable = false;
-    (void)fail(error);
+    report(error);
   });
   return durable;
 }

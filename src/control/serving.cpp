@@ -22,6 +22,7 @@ struct Serving::Parts {
   Queue queue;
   std::vector<OpenedDevice> devices;  // as many of plan.devices as are open, in their order
   std::unique_ptr<nbd::Server> server;
+  std::unique_ptr<Server> control;
 };
 
 Serving::Serving(ServingPlan plan) : parts_(std::make_unique<Parts>(std::move(plan))) {}
@@ -80,7 +81,29 @@ Result<void> Serving::open_server() {
   return parts_->server->start();
 }
 
-Result<void> Serving::open_control() { return {}; }
+Result<void> Serving::open_control() {
+  const ServingPlan& plan = parts_->plan;
+  if (!plan.run_directory) return {};
+  Served served;
+  served.server = parts_->server.get();
+  served.started = std::chrono::system_clock::now();
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    const DeviceToServe& each = plan.devices[i];
+    served.devices.push_back({.name = each.name,
+                              .source = each.source,
+                              .device = parts_->devices[i].device.get(),
+                              .read_only = each.read_only,
+                              .uris = uris_of(plan.devices.size() == 1 ? "" : each.name)});
+  }
+  auto started = Server::start(std::move(served), *plan.run_directory, plan.log);
+  if (started) {
+    parts_->control = std::move(*started);
+    return {};
+  }
+  if (!plan.may_be_unlisted) return std::unexpected(std::move(started.error()));
+  if (plan.log) plan.log->write(LogLevel::info, "serve", "no control socket: " + started.error().text());
+  return {};
+}
 
 std::vector<std::string> Serving::uris_of(const std::string& export_name) const {
   std::vector<std::string> uris;
@@ -93,6 +116,7 @@ std::vector<std::string> Serving::uris_of(const std::string& export_name) const 
 }
 
 void Serving::stop(const std::function<void(const Error&)>& failed) {
+  if (parts_->control) parts_->control->stop();
   if (parts_->server) parts_->server->stop();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {
     if (const IoStatus closed = each.device->close(parts_->queue); !closed.ok())

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """serve in the background: --daemon, --pid-file, --log-file, and the signals that end it."""
 
+import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import time
 import unittest
@@ -124,8 +126,55 @@ class DaemonTest(CommandTest):
         # Room for the log, and none for the layer.
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, 4096))
         self.end(pid)
-        self.assertIn("cannot close device: work: File too large\n", self.read("log"))
+        self.assertRegex(self.read("log"), r"\A\S+Z error serve: cannot close device: work: File too large\n\Z")
         self.assertEqual(os.stat(self.path("log")).st_mode & 0o777, 0o640)
+
+    def test_a_log_for_programs(self):
+        self.make("golden.img", MIB)
+        self.succeed("create", "--base", "golden.img", "work.oxb")
+        server = self.serve("work.oxb", "--log", "json")
+        subprocess.run(["qemu-io", "-t", "unsafe", "-f", "raw", "-c", "write -P 1 0 4k", server.uri], check=True,
+                       capture_output=True)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        status, errors = server.stop()
+        line = json.loads(errors)
+        self.assertEqual((status, line["level"], line["topic"], line["message"]),
+                         (1, "error", "serve", "cannot close device: work: File too large"))
+
+    def test_the_level_of_the_log(self):
+        for level, lines in (("info", 1), ("warning", 0)):
+            server = self.serve("--ram", "1M", "--log-level", level)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self.path("oxbow/ram.sock"))
+                client.recv(18, socket.MSG_WAITALL)
+                client.send(b"\xff" * 64)  # nothing that a client says
+                while client.recv(100):
+                    pass
+            status, errors = server.stop()
+            self.assertEqual((status, errors.count(" info nbd.client: a client was let go: ")), (0, lines), errors)
+        for option, text, why in (("--log", "xml", "is neither human nor json"),
+                                  ("--log-level", "all", "is none of debug, info, warning, error")):
+            self.refuse(2, f"wrong usage: {option}: {text} {why}; see oxbow serve --help", "serve", "--ram", "1M",
+                        option, text)
+
+    def test_names_are_held_in_the_run_directory(self):
+        _, pid = self.daemon("--ram", "1M", "--nbd", "unix:one")
+        self.refuse_matching(1, r".*\bram\b.*", "serve", "--ram", "1M", "--nbd", "unix:two")
+        self.assertFalse(os.path.exists(self.path("two")))
+        # A command's server is its own, whatever it is called.
+        self.assertEqual(self.succeed("serve", "--ram", "1M", "--run", 'nbdinfo --size "$uri"'), f"{MIB}\n")
+        self.end(pid, signal.SIGKILL)
+        self.assertEqual(self.serve("--ram", "1M", "--nbd", "unix:two").stop(), (0, ""))
+
+    def test_without_a_run_directory(self):
+        self.make("oxbow", 0)
+        server = self.serve("--ram", "1M", "--nbd", "unix:here")
+        self.qemu_io(server.uri, "read 0 4k")
+        status, errors = server.stop()
+        self.assertEqual(status, 0)
+        self.assertRegex(errors, r"\A\S+Z warning serve: no control socket: cannot \w+ run directory: "
+                         rf"{self.folder}/oxbow: Not a directory\n\Z")
+        self.refuse_matching(1, r".*cannot \w+ run directory: \S+: Not a directory", "serve", "--ram", "1M")
 
     def test_sighup_opens_the_log_again(self):
         for how in (["--daemon"], []):
