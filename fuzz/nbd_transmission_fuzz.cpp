@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A transmission phase as a conversation: the input is read as a list of requests, some of them wrong, that
 // arrive in pieces and are answered in pieces. Every request that arrived whole gets exactly one reply of the
-// right form, and the disk holds in the end what they left.
+// right form, simple or structured as was negotiated, and the disk holds in the end what they left.
 
 #include <poll.h>
 
@@ -13,6 +13,8 @@
 #include <memory>
 
 #include "device/device.h"
+#include "exports/nbd/check_request.h"
+#include "exports/nbd/chunks.h"
 #include "exports/nbd/transmission.h"
 #include "os/queue.h"
 #include "stores/ram/ram_store.h"
@@ -87,32 +89,55 @@ class Input {
   std::size_t left_;
 };
 
+// A request on its way, and what has come of its reply.
+struct Expected {
+  nbd::RequestHeader header;
+  std::uint32_t error = 0;
+  std::uint64_t content_bytes = 0;
+  unsigned contexts = 0;
+};
+using Expectations = std::map<std::uint64_t, Expected>;
+
+nbd::RequestHeader next_header(Input& input, std::uint64_t cookie) {
+  nbd::RequestHeader header;
+  header.cookie = cookie;
+  header.command = static_cast<nbd::Command>(input.number(1) % 9);
+  const std::uint64_t how = input.number(1);
+  header.flags =
+      how % 8 == 7 ? static_cast<std::uint16_t>(input.number(2) % 64) : static_cast<std::uint16_t>(how % 2);
+  header.offset = how / 8 % 8 == 7 ? input.number(8) : input.number(3) % (k_size + 1);
+  header.length =
+      static_cast<std::uint32_t>(how / 64 == 3 ? input.number(3) % (300U << 10) : input.number(2) % 3000);
+  if (header.command == nbd::Command::flush) header.offset = header.length = 0;
+  return header;
+}
+
+// The error that is due. A RAM disk has no fast way of giving room.
+std::uint32_t error_of(const nbd::RequestHeader& header, const nbd::Negotiated& negotiated) {
+  const nbd::Verdict verdict = nbd::check_request(header, negotiated);
+  if (!verdict.status.ok()) return nbd::wire_error(header, verdict.status);
+  constexpr unsigned k_both = nbd::command_flag::k_fast_zero | nbd::command_flag::k_no_hole;
+  const bool slow = header.command == nbd::Command::write_zeroes && (header.flags & k_both) == k_both;
+  return slow && header.length > 0 ? 95 : 0;
+}
+
 // What the client sends, and what it may expect: the content of the disk is followed in `disk`.
-Bytes compose(Input& input, Bytes& disk, std::map<std::uint64_t, nbd::RequestHeader>& expected) {
+Bytes compose(Input& input, const nbd::Negotiated& negotiated, Bytes& disk, Expectations& expected) {
   Bytes sent;
   for (std::uint64_t cookie = 1; !input.empty() && cookie < 200 && sent.size() < (2U << 20); ++cookie) {
-    nbd::RequestHeader header;
-    header.cookie = cookie;
-    header.command = static_cast<nbd::Command>(input.number(1) % 9);
-    const std::uint64_t how = input.number(1);
-    header.flags =
-        how % 8 == 7 ? static_cast<std::uint16_t>(input.number(2)) : static_cast<std::uint16_t>(how % 2);
-    header.offset = how / 8 % 8 == 7 ? input.number(8) : input.number(3) % (k_size + 1);
-    header.length =
-        static_cast<std::uint32_t>(how / 64 == 3 ? input.number(3) % (300U << 10) : input.number(2) % 3000);
-    if (header.command == nbd::Command::flush) header.offset = header.length = 0;
+    const nbd::RequestHeader header = next_header(input, cookie);
     const auto encoded = nbd::encode_request(header);
     sent.insert(sent.end(), encoded.begin(), encoded.end());
     if (header.command == nbd::Command::disconnect) break;
 
-    const bool fine = nbd::check_request(header, k_size, true).ok();
     Bytes payload;
     if (header.command == nbd::Command::write) {
-      payload.assign(header.length, static_cast<std::byte>(cookie * 37 + how));
+      payload.assign(header.length, static_cast<std::byte>(cookie * 37 + header.length));
       sent.insert(sent.end(), payload.begin(), payload.end());
     }
-    expected[cookie] = header;
-    if (!fine) continue;
+    const std::uint32_t error = error_of(header, negotiated);
+    expected[cookie] = {.header = header, .error = error};
+    if (error != 0) continue;
     const auto begin = disk.begin() + static_cast<std::ptrdiff_t>(header.offset);
     if (header.command == nbd::Command::write) std::ranges::copy(payload, begin);
     if (header.command == nbd::Command::trim || header.command == nbd::Command::write_zeroes) {
@@ -122,22 +147,83 @@ Bytes compose(Input& input, Bytes& disk, std::map<std::uint64_t, nbd::RequestHea
   return sent;
 }
 
+std::span<const std::byte> check_simple(std::span<const std::byte> got, const nbd::Negotiated& negotiated,
+                                        Expectations& expected) {
+  const auto found = expected.find(nbd::get<std::uint64_t>(got, 8));
+  require(found != expected.end());
+  const Expected& request = found->second;
+  const auto error = nbd::get<std::uint32_t>(got, 4);
+  require(error == request.error);
+  require(!negotiated.structured_replies || (error == 0 && request.header.command != nbd::Command::read));
+  got = got.subspan(nbd::k_simple_reply_bytes);
+  if (error == 0 && request.header.command == nbd::Command::read) {
+    require(got.size() >= request.header.length);
+    got = got.subspan(request.header.length);
+  }
+  expected.erase(found);
+  return got;
+}
+
+void check_status(std::span<const std::byte> payload, const nbd::Negotiated& negotiated, Expected& request) {
+  require(payload.size() >= 12 && payload.size() % 8 == 4);
+  const auto context = nbd::get<std::uint32_t>(payload, 0);
+  require(context == 1 ? negotiated.allocation : context == 2 && negotiated.depth);
+  require((request.contexts & context) == 0);
+  request.contexts |= context;
+  std::uint64_t covered = 0;
+  for (std::size_t at = 4; at < payload.size(); at += 8) {
+    require(nbd::get<std::uint32_t>(payload, at) != 0);
+    covered += nbd::get<std::uint32_t>(payload, at);
+  }
+  require(covered <= request.header.length);
+  require((request.header.flags & nbd::command_flag::k_req_one) == 0 || payload.size() == 12);
+}
+
+std::span<const std::byte> check_chunk(std::span<const std::byte> got, const nbd::Negotiated& negotiated,
+                                       Expectations& expected) {
+  require(negotiated.structured_replies && got.size() >= nbd::k_chunk_header_bytes);
+  const auto found = expected.find(nbd::get<std::uint64_t>(got, 8));
+  require(found != expected.end());
+  Expected& request = found->second;
+  const bool done = nbd::get<std::uint16_t>(got, 4) == nbd::k_chunk_done;
+  const auto type = static_cast<nbd::ChunkType>(nbd::get<std::uint16_t>(got, 6));
+  const auto length = nbd::get<std::uint32_t>(got, 16);
+  got = got.subspan(nbd::k_chunk_header_bytes);
+  require(got.size() >= length);
+  const auto payload = got.first(length);
+  if (type == nbd::ChunkType::error) {
+    require(done && nbd::get<std::uint32_t>(payload, 0) == request.error);
+  } else if (type == nbd::ChunkType::block_status) {
+    check_status(payload, negotiated, request);
+  } else if (type != nbd::ChunkType::none) {
+    const bool hole = type == nbd::ChunkType::offset_hole;
+    require(hole || type == nbd::ChunkType::offset_data);
+    require(nbd::get<std::uint64_t>(payload, 0) == request.header.offset + request.content_bytes);
+    request.content_bytes += hole ? nbd::get<std::uint32_t>(payload, 8) : length - 8;
+    require(request.content_bytes <= request.header.length);
+  }
+  if (done && request.error == 0) {
+    const bool read = request.header.command == nbd::Command::read;
+    require(!read || request.content_bytes == request.header.length);
+    const unsigned wanted = (negotiated.allocation ? 1U : 0U) | (negotiated.depth ? 2U : 0U);
+    require(request.header.command != nbd::Command::block_status || request.contexts == wanted);
+  }
+  if (done) expected.erase(found);
+  return got.subspan(length);
+}
+
 // The data of reads is not compared: it may show what a later request of the same batch wrote.
-void check_replies(std::span<const std::byte> got, std::map<std::uint64_t, nbd::RequestHeader>& expected) {
+void check_replies(std::span<const std::byte> got, const nbd::Negotiated& negotiated,
+                   Expectations& expected) {
   while (!got.empty()) {
     require(got.size() >= nbd::k_simple_reply_bytes);
-    require(nbd::get<std::uint32_t>(got, 0) == nbd::k_simple_reply_magic);
-    const auto error = nbd::get<std::uint32_t>(got, 4);
-    const auto found = expected.find(nbd::get<std::uint64_t>(got, 8));
-    require(found != expected.end());
-    got = got.subspan(nbd::k_simple_reply_bytes);
-    const nbd::RequestHeader& header = found->second;
-    require(error == nbd::wire_error(nbd::check_request(header, k_size, true)));
-    if (error == 0 && header.command == nbd::Command::read) {
-      require(got.size() >= header.length);
-      got = got.subspan(header.length);
+    const auto magic = nbd::get<std::uint32_t>(got, 0);
+    if (magic == nbd::k_structured_reply_magic) {
+      got = check_chunk(got, negotiated, expected);
+    } else {
+      require(magic == nbd::k_simple_reply_magic);
+      got = check_simple(got, negotiated, expected);
     }
-    expected.erase(found);
   }
   require(expected.empty());
 }
@@ -148,10 +234,10 @@ void clear(Fixture& fixture) {
   require(cleared.ok());
 }
 
-void converse(Fixture& fixture, Bytes sent, std::size_t piece, Bytes& got) {
+void converse(Fixture& fixture, const nbd::Negotiated& negotiated, Bytes sent, std::size_t piece,
+              Bytes& got) {
   PiecesWire wire(std::move(sent), piece);
-  nbd::Transmission transmission(wire, fixture.queue, {.served = &fixture.served},
-                                 {.requests = 8, .bytes = 1 << 20});
+  nbd::Transmission transmission(wire, fixture.queue, negotiated, {.requests = 8, .bytes = 1 << 20});
   while (true) {
     const nbd::Interest wanted = transmission.step(true);
     if (wanted.ended) break;
@@ -171,19 +257,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Input input(data, size);
   const std::uint64_t mode = input.number(1);
   const std::size_t piece = 1 + input.number(2) % 8192;
+  const bool structured = mode / 4 % 2 == 1;
+  const nbd::Negotiated negotiated{.served = &fixture.served,
+                                   .structured_replies = structured,
+                                   .allocation = structured && mode / 8 % 2 == 1,
+                                   .depth = structured && mode / 16 % 2 == 1};
   Bytes got;
   if (mode % 4 == 0) {
     // Bytes as they are: nothing may be expected but that it ends.
     const auto raw = std::as_bytes(std::span(data + 3, size - 3));
-    converse(fixture, {raw.begin(), raw.end()}, piece, got);
+    converse(fixture, negotiated, {raw.begin(), raw.end()}, piece, got);
     return 0;
   }
   clear(fixture);
   Bytes disk(k_size);
-  std::map<std::uint64_t, nbd::RequestHeader> expected;
-  Bytes sent = compose(input, disk, expected);
-  converse(fixture, std::move(sent), std::max<std::size_t>(piece, 64), got);
-  check_replies(got, expected);
+  Expectations expected;
+  Bytes sent = compose(input, negotiated, disk, expected);
+  converse(fixture, negotiated, std::move(sent), std::max<std::size_t>(piece, 64), got);
+  check_replies(got, negotiated, expected);
 
   // In the end the disk holds what the requests, in their order, left.
   Bytes now(k_size);

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "exports/nbd/block_status.h"
+#include "exports/nbd/read_part.h"
 #include "exports/nbd/transmission.h"
 
 namespace oxbow::nbd {
@@ -19,6 +21,7 @@ static_assert(k_waited_for_bytes + k_request_bytes <= ReceiveBuffer::k_max_messa
 constexpr std::size_t k_after_payload_bytes = 4096;
 
 constexpr std::size_t k_min_charge = 512;
+constexpr std::size_t k_status_charge = 2 * 8 * k_max_descriptors;
 
 Durability durability(const RequestHeader& header) noexcept {
   return (header.flags & command_flag::k_fua) != 0 ? Durability::when_completed : Durability::with_flush;
@@ -27,37 +30,6 @@ Durability durability(const RequestHeader& header) noexcept {
 Range range_of(const RequestHeader& header) noexcept { return {header.offset, header.length}; }
 
 }  // namespace
-
-IoStatus check_request(const RequestHeader& header, std::uint64_t size, bool writable) noexcept {
-  bool changes = true;
-  unsigned allowed = command_flag::k_fua;  // the protocol wants it accepted everywhere
-  switch (header.command) {
-    case Command::disconnect:
-      return {};
-    case Command::flush:
-      // Both numbers are reserved and have to be zero.
-      if (header.offset != 0 || header.length != 0) return IoStatus::error(EINVAL);
-      changes = false;
-      break;
-    case Command::read:
-      changes = false;
-      break;
-    case Command::write:
-    case Command::trim:
-      break;
-    case Command::write_zeroes:
-      allowed |= command_flag::k_no_hole;
-      break;
-    default:
-      return IoStatus::error(EINVAL);
-  }
-  if ((header.flags & ~allowed) != 0) return IoStatus::error(EINVAL);
-  if (changes && !writable) return IoStatus::error(EPERM);
-  const bool carries = header.command == Command::read || header.command == Command::write;
-  if (carries && header.length > k_max_payload_bytes) return IoStatus::error(EINVAL);
-  if (!range_of(header).fits(size)) return IoStatus::error(changes ? ENOSPC : EINVAL);
-  return {};
-}
 
 // Whether there may be more to handle.
 bool Transmission::handle_one() noexcept {
@@ -79,12 +51,12 @@ bool Transmission::handle_one() noexcept {
   }
   const auto behind = bytes.subspan(k_request_bytes);
   const bool write = header->command == Command::write;
-  IoStatus status = check_request(*header, device_.size(), export_.writable());
-  if (refusing_ && header->command != Command::disconnect) status = IoStatus::error(ESHUTDOWN);
-  if (!status.ok()) {
+  Verdict verdict = check_request(*header, negotiated_);
+  if (refusing_ && header->command != Command::disconnect) verdict = {IoStatus::error(ESHUTDOWN)};
+  if (!verdict.status.ok()) {
     received_.consume(k_request_bytes);
     if (write) to_drop_ = header->length;
-    refuse(*header, status);
+    refuse(*header, verdict);
     return true;
   }
   if (write && behind.size() < header->length) {
@@ -112,9 +84,18 @@ void Transmission::dispatch(const RequestHeader& header, std::span<const std::by
       return submitted(*request, device_.flush(*request));
     case Command::trim:
       return submitted(*request, device_.discard(*request, range_of(header), durability(header)));
+    case Command::cache:
+      return submitted(*request, device_.cache(*request, range_of(header)));
+    case Command::block_status:
+      request->charged += k_status_charge;
+      charged_ += k_status_charge;
+      return submitted(*request,
+                       answer_block_status(queue_, device_, negotiated_, *request).detach(*request));
     default: {
       const bool allocate = (header.flags & command_flag::k_no_hole) != 0;
-      return submitted(*request, device_.zero(*request, range_of(header), allocate, durability(header)));
+      const bool fast = (header.flags & command_flag::k_fast_zero) != 0;
+      return submitted(*request, device_.zero(*request, range_of(header), allocate, durability(header),
+                                              fast ? ZeroSpeed::fast : ZeroSpeed::any));
     }
   }
 }
@@ -122,15 +103,36 @@ void Transmission::dispatch(const RequestHeader& header, std::span<const std::by
 void Transmission::read(Request& request) noexcept {
   const Range range = range_of(request.header);
   if (range.empty()) return finished(request, {});
-  request.charged += range.length;
-  charged_ += range.length;
-  if (device_.view(range, request.data)) return finished(request, {});
-  request.data.pieces.clear();
+  ReadView& view = request.reply.data;
+  const bool at_hand = device_.view(range, view) && (!view.may_fault || wire_.survives_faults());
+  const bool in_parts = !at_hand && may_fragment(request) && range.length > k_whole_read_bytes;
+  const std::size_t charge = in_parts ? std::min(range.length, k_part_bytes) : range.length;
+  request.charged += charge;
+  charged_ += charge;
+  if (at_hand) return finished(request, {});
+  if (!in_parts) return read_into_buffer(request);
+  request.left = range;
+  read_on(request);
+}
+
+bool Transmission::may_fragment(const Request& request) const noexcept {
+  return negotiated_.structured_replies && (request.header.flags & command_flag::k_df) == 0;
+}
+
+// The whole of it.
+void Transmission::read_into_buffer(Request& request) noexcept {
+  const Range range = range_of(request.header);
+  request.reply.clear();
   request.buffer = queue_.buffers().take(range.length);
   if (!request.buffer.valid()) return finished(request, IoStatus::error(ENOMEM));
   const auto bytes = request.buffer.bytes();
-  request.data.pieces.push_back({bytes.data(), bytes.size()});
+  request.reply.data.pieces.push_back({bytes.data(), bytes.size()});
   submitted(request, device_.read(request, range.offset, bytes));
+}
+
+// The next part.
+void Transmission::read_on(Request& request) noexcept {
+  submitted(request, read_part(queue_, device_, request).detach(request));
 }
 
 void Transmission::write(Request& request, std::span<const std::byte> payload) noexcept {
@@ -248,15 +250,59 @@ void Transmission::part_finished(Request& whole, IoStatus status) noexcept {
 
 void Transmission::reply(Request& request, IoStatus status) noexcept {
   if (gone_) return release(request);
-  if (!status.ok()) request.data.pieces.clear();
-  request.reply = encode_simple_reply(wire_error(status), request.header.cookie);
+  if (status.ok()) {
+    put_success(request);
+  } else {
+    put_failure(request, status, error_text(status));
+  }
+  request.begun = true;
   replies_.add(request);
 }
 
-void Transmission::refuse(const RequestHeader& header, IoStatus status) noexcept {
+// Without data or an error a simple reply is never wrong, and the shortest, but for READ.
+void Transmission::put_success(Request& request) noexcept {
+  const RequestHeader& header = request.header;
+  Reply& reply = request.reply;
+  if (!reply.chunks.empty()) return;  // made already
+  const bool data = !reply.data.pieces.empty();
+  if (!negotiated_.structured_replies || header.command != Command::read) {
+    put_simple(reply, header.cookie, 0);
+  } else if (data) {
+    put_content(reply, header.cookie, header.offset, may_fragment(request), Last::yes);
+  } else {
+    put_none(reply, header.cookie);
+  }
+}
+
+void Transmission::put_failure(Request& request, IoStatus status, std::string_view why) noexcept {
+  const RequestHeader& header = request.header;
+  Reply& reply = request.reply;
+  reply.clear();
+  const std::uint32_t error = wire_error(header, status);
+  const std::uint64_t failed_at = request.left.offset;
+  request.left = {};
+  if (!negotiated_.structured_replies) {
+    put_simple(reply, header.cookie, error);
+  } else if (request.begun) {
+    put_error_at(reply, header.cookie, error, failed_at);
+  } else {
+    put_error(reply, header.cookie, error, why);
+  }
+}
+
+void Transmission::refuse(const RequestHeader& header, const Verdict& verdict) noexcept {
   Request* request = take(header, k_min_charge);
   if (request == nullptr) return end("no memory for a request");
-  reply(*request, status);
+  if (gone_) return release(*request);
+  const bool says_why = !verdict.why.empty();
+  put_failure(*request, verdict.status, says_why ? verdict.why : error_text(verdict.status));
+  replies_.add(*request);
+}
+
+// What was queued has left, or never will.
+void Transmission::is_out(Request& request) noexcept {
+  if (request.left.empty() || gone_) return release(request);
+  read_on(request);
 }
 
 }  // namespace oxbow::nbd

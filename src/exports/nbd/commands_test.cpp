@@ -95,17 +95,21 @@ TEST_P(NbdCommands, RefusedRequestsAreAnsweredAndTheNextOneIsServed) {
       {{0, Command::write, 8, k_end - 4095, 4096}, k_enospc},
       {{0, Command::write, 9, k_wrap, 8192}, k_enospc},
       {{0, Command::write, 10, 0, k_over}, k_einval},
-      {{0, Command::trim, 11, k_end - 1, 2}, k_enospc},
-      {{0, Command::trim, 12, 1, ~0U}, k_enospc},
+      {{0, Command::trim, 11, k_end - 1, 2}, k_einval},
+      {{0, Command::trim, 12, 1, ~0U}, k_einval},
       {{0, Command::write_zeroes, 13, k_wrap, ~0U}, k_enospc},
       {{2, Command::write, 14, 0, 512}, k_einval},          // NO_HOLE is for zeroes only
       {{4, Command::read, 15, 0, 512}, k_einval},           // DF was not negotiated
-      {{16, Command::write_zeroes, 16, 0, 512}, k_einval},  // FAST_ZERO neither
+      {{32, Command::write_zeroes, 16, 0, 512}, k_einval},  // no flag at all
+      {{16, Command::write, 16, 0, 512}, k_einval},         // FAST_ZERO is for zeroes only
       {{0x8000, Command::flush, 17, 0, 0}, k_einval},
       {{0, Command::flush, 18, 1, 0}, k_einval},
       {{0, Command::flush, 19, 0, 1}, k_einval},
-      {{0, other_command(5), 20, 0, 512}, k_einval},  // CACHE
-      {{0, other_command(7), 21, 0, 512}, k_einval},  // BLOCK_STATUS
+      {{0, Command::cache, 20, k_end - 1, 2}, k_einval},
+      {{0, Command::cache, 20, k_wrap, 8192}, k_einval},
+      {{4, Command::cache, 20, 0, 512}, k_einval},
+      {{0, other_command(8), 20, 0, 512}, k_einval},
+      {{0, Command::block_status, 21, 0, 512}, k_einval},  // no context
       {{0, other_command(0xffff), 22, 0, 0}, k_einval},
   };
   Session session(disk);

@@ -33,8 +33,9 @@ bool Export::writable() const noexcept { return !read_only && device->writable()
 std::uint16_t Export::transmission_flags(bool structured_replies) const noexcept {
   namespace flag = transmission_flag;
   const unsigned flags = flag::k_has_flags | flag::k_send_flush | flag::k_send_fua | flag::k_send_trim |
-                         flag::k_send_write_zeroes | flag::k_can_multi_conn |
-                         (structured_replies ? flag::k_send_df : 0U) | (writable() ? 0U : flag::k_read_only);
+                         flag::k_send_write_zeroes | flag::k_can_multi_conn | flag::k_send_cache |
+                         flag::k_send_fast_zero | (structured_replies ? flag::k_send_df : 0U) |
+                         (writable() ? 0U : flag::k_read_only);
   return static_cast<std::uint16_t>(flags);
 }
 

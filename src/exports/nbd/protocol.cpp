@@ -127,6 +127,15 @@ std::array<std::byte, k_request_bytes> encode_request(const RequestHeader& reque
   return out;
 }
 
+std::uint32_t wire_error(const RequestHeader& request, IoStatus status) noexcept {
+  const bool fast =
+      request.command == Command::write_zeroes && (request.flags & command_flag::k_fast_zero) != 0;
+  const bool whole = request.command == Command::read && (request.flags & command_flag::k_df) != 0;
+  if (status.error_number() == EOPNOTSUPP && !fast) return wire_error(IoStatus::error(EIO));
+  if (status.error_number() == EOVERFLOW && !whole) return wire_error(IoStatus::error(EIO));
+  return wire_error(status);
+}
+
 std::uint32_t wire_error(IoStatus status) noexcept {
   switch (status.error_number()) {
     case 0:

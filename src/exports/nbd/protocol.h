@@ -54,6 +54,9 @@ inline constexpr std::uint16_t k_send_fast_zero = 1U << 11;
 namespace command_flag {
 inline constexpr std::uint16_t k_fua = 1U << 0;
 inline constexpr std::uint16_t k_no_hole = 1U << 1;
+inline constexpr std::uint16_t k_df = 1U << 2;  // do not fragment
+inline constexpr std::uint16_t k_req_one = 1U << 3;
+inline constexpr std::uint16_t k_fast_zero = 1U << 4;
 }  // namespace command_flag
 
 // What the client asks for while haggling. Other values arrive too.
@@ -106,7 +109,9 @@ enum class Command : std::uint16_t {
   disconnect = 2,
   flush = 3,
   trim = 4,
-  write_zeroes = 6
+  cache = 5,
+  write_zeroes = 6,
+  block_status = 7,
 };
 
 struct OptionHeader {
@@ -183,5 +188,8 @@ using SimpleReply = std::array<std::byte, k_simple_reply_bytes>;
 
 // The protocol's number for a status: 0, or one of its eight errors; whatever it has no word for is EIO.
 [[nodiscard]] std::uint32_t wire_error(IoStatus status) noexcept;
+// The same for an answer to `request`: ENOTSUP is for zeros that are to be fast, EOVERFLOW for reads that are
+// not to be fragmented.
+[[nodiscard]] std::uint32_t wire_error(const RequestHeader& request, IoStatus status) noexcept;
 
 }  // namespace oxbow::nbd

@@ -12,20 +12,28 @@ namespace oxbow::nbd {
 // Replies on their way to the client, in order. Many leave with one call: heads from the requests, data from
 // buffers or from the device's own memory. Never waits; what the client does not take stays, and who fills
 // the queue looks at its size.
+//
+// Memory that may fault (ReadView::may_fault) does when its file was cut short. A reply of which nothing is out is
+// then given back, to be read another way. One that is out in part is completed if it is structured: the chunk
+// with zeros, then a chunk that says where they begin; a simple one can only end the connection.
 // Thread safety: belongs to the connection's thread.
 class Replies {
  public:
   enum class Sent : std::uint8_t {
     all,
     some,    // the client takes no more for now
-    failed,  // the client is gone; nothing is left to be sent
+    failed,  // the client is gone, or must be left: drop()
   };
 
-  // `release` gets each request back whose reply is out, or that was dropped.
-  using Release = void (*)(Request&) noexcept;
-  explicit Replies(Release release) noexcept : release_(release) {}
+  // Each gets a request that is not queued any more, and may add() it again: `out` when all of the reply is
+  // out or was dropped, `faulted` when nothing is.
+  struct Hooks {
+    void (*out)(Request&) noexcept;
+    void (*faulted)(Request&) noexcept;
+  };
+  explicit Replies(Hooks hooks) noexcept : hooks_(hooks) {}
 
-  // Head and data of the request are set.
+  // The request's reply is set and not empty.
   void add(Request& request) noexcept;
   [[nodiscard]] Sent send(Wire& wire) noexcept;
   void drop() noexcept;
@@ -36,9 +44,11 @@ class Replies {
 
  private:
   void sent(std::size_t bytes) noexcept;
-  void pop() noexcept;
+  [[nodiscard]] bool cope_with_fault() noexcept;
+  [[nodiscard]] bool give_back_faulted() noexcept;
+  [[nodiscard]] bool fill_up(Request& request) noexcept;
 
-  Release release_;
+  Hooks hooks_;
   Request* first_ = nullptr;
   Request* last_ = nullptr;
   std::size_t count_ = 0;

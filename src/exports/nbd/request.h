@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "device/device.h"
+#include "exports/nbd/chunks.h"
 #include "exports/nbd/protocol.h"
 #include "os/buffer_pool.h"
 #include "os/io.h"
@@ -35,9 +36,9 @@ struct Request : Io {
   IoStatus outcome;        // of a write in chunks: the first error
   bool abandoned = false;  // of a write in chunks: its payload did not come, nobody wants a reply
 
-  SimpleReply reply;
-  ReadView data;                // follows the reply
-  std::size_t reply_bytes = 0;  // both
+  Reply reply;
+  Range left;          // of a read that is answered in parts: what comes after `reply`
+  bool begun = false;  // of such a read: a part of its reply was queued
   Request* next_reply = nullptr;
 };
 
@@ -67,9 +68,11 @@ class RequestPool {
 
   void give_back(Request& request) noexcept {
     request.buffer = {};
-    request.data.pieces.clear();
+    request.reply.clear();
     request.iov.clear();
     request.charged = 0;
+    request.left = {};
+    request.begun = false;
     request.parent = nullptr;
     request.parts = 0;
     request.outcome = {};

@@ -15,7 +15,7 @@ namespace oxbow::nbd {
 
 using Bytes = std::vector<std::byte>;
 inline constexpr std::uint16_t k_writable_flags =
-    0x016d;  // HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN
+    0x0d6d;  // HAS_FLAGS, FLUSH, FUA, TRIM, WRITE_ZEROES, MULTI_CONN, CACHE, FAST_ZERO
 
 inline Bytes option(std::uint32_t number, const Bytes& data = {}) {
   Bytes out;

@@ -125,9 +125,22 @@ class Session {
  public:
   explicit Session(TestDevice& device, bool read_only = false, const TransmissionLimits& limits = {},
                    bool start_now = true)
-      : Session(device, read_only, limits, socket_pair()) {
-    if (start_now) start();
+      : Session(device.device, {}, {.read_only = read_only, .limits = limits, .start_now = start_now}) {}
+
+  struct Options {
+    bool read_only = false;
+    TransmissionLimits limits{};
+    bool start_now = true;
+    int send_buffer_bytes = 0;  // of the server's socket, if not 0
+  };
+  // What was negotiated but for the export.
+  Session(Device& device, const Negotiated& negotiated, const Options& options)
+      : Session(device, negotiated, options, socket_pair()) {
+    const int bytes = options.send_buffer_bytes;
+    if (bytes != 0) must(::setsockopt(server_.get(), SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)));
+    if (options.start_now) start();
   }
+  Session(Device& device, const Negotiated& negotiated) : Session(device, negotiated, Options{}) {}
   ~Session() { finish(); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -162,12 +175,15 @@ class Session {
   }
 
  private:
-  Session(TestDevice& device, bool read_only, const TransmissionLimits& limits,
+  Session(Device& device, const Negotiated& negotiated, const Options& options,
           std::pair<UniqueFd, UniqueFd> pair)
       : client(std::move(pair.first)),
         server_(std::move(pair.second)),
-        export_{.name = "", .device = &device.device, .read_only = read_only},
-        limits_(limits) {}
+        export_{.name = "", .device = &device, .read_only = options.read_only},
+        negotiated_(negotiated),
+        limits_(options.limits) {
+    negotiated_.served = &export_;
+  }
 
   // What a worker does, for one connection.
   void serve() {
@@ -175,7 +191,7 @@ class Session {
     {
       Queue queue;
       queue_ = &queue;
-      Transmission transmission(wire, queue, {.served = &export_}, limits_);
+      Transmission transmission(wire, queue, negotiated_, limits_);
       bool readable = true;
       while (true) {
         if (stopping_.exchange(false)) {
@@ -185,7 +201,7 @@ class Session {
         const Interest wanted = transmission.step(readable);
         if (wanted.ended) break;
         readable = wanted.again;
-        if (queue.poll() || wanted.again) continue;
+        if (queue.poll() || wanted.again || stopping_) continue;  // poll() takes what stop() signals
         const int events = (wanted.receive ? POLLIN : 0) | (wanted.send ? POLLOUT : 0);
         std::array<pollfd, 2> waited{pollfd{events == 0 ? -1 : server_.get(), static_cast<short>(events), 0},
                                      pollfd{queue.event_fd(), POLLIN, 0}};
@@ -204,6 +220,7 @@ class Session {
  private:
   UniqueFd server_;
   Export export_;
+  Negotiated negotiated_;
   TransmissionLimits limits_;
   std::atomic<bool> stopping_{false};
   std::atomic<Queue*> queue_{nullptr};

@@ -28,7 +28,8 @@ Transmission::Transmission(Wire& wire, Queue& queue, const Negotiated& negotiate
       limits_(limits),
       pool_(limits.requests),
       received_(queue.buffers(), limits.requests),
-      replies_([](Request& request) noexcept { request.owner->release(request); }),
+      replies_({.out = [](Request& request) noexcept { request.owner->is_out(request); },
+                .faulted = [](Request& request) noexcept { request.owner->read_into_buffer(request); }}),
       payload_(device_, queue) {
   assert(limits.requests >= 2);  // a write in chunks is one, and each of its chunks
 }
@@ -123,6 +124,7 @@ void Transmission::handle_received() noexcept {
 void Transmission::send() noexcept {
   if (replies_.send(wire_) != Replies::Sent::failed) return;
   gone_ = true;
+  replies_.drop();
   end("the client stopped receiving");
 }
 

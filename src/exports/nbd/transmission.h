@@ -7,6 +7,7 @@
 #include <span>
 #include <string_view>
 
+#include "exports/nbd/check_request.h"
 #include "exports/nbd/negotiated.h"
 #include "exports/nbd/payload.h"
 #include "exports/nbd/receive_buffer.h"
@@ -101,6 +102,9 @@ class Transmission {
   [[nodiscard]] bool handle_one() noexcept;
   void dispatch(const RequestHeader& header, std::span<const std::byte> payload) noexcept;
   void read(Request& request) noexcept;
+  [[nodiscard]] bool may_fragment(const Request& request) const noexcept;
+  void read_into_buffer(Request& request) noexcept;
+  void read_on(Request& request) noexcept;
   void write(Request& request, std::span<const std::byte> payload) noexcept;
   void begin_payload(const RequestHeader& header) noexcept;
   [[nodiscard]] bool feed_payload() noexcept;
@@ -114,7 +118,10 @@ class Transmission {
   void finished(Request& request, IoStatus status) noexcept;
   void part_finished(Request& whole, IoStatus status) noexcept;
   void reply(Request& request, IoStatus status) noexcept;
-  void refuse(const RequestHeader& header, IoStatus status) noexcept;
+  void put_success(Request& request) noexcept;
+  void put_failure(Request& request, IoStatus status, std::string_view why) noexcept;
+  void refuse(const RequestHeader& header, const Verdict& verdict) noexcept;
+  void is_out(Request& request) noexcept;
 
   void send() noexcept;
   void work() noexcept;
@@ -146,9 +153,5 @@ class Transmission {
   bool gone_ = false;   // nothing more can be sent
   std::string_view why_ended_;
 };
-
-// What makes a request refused before anything is done for it: success, or the error for its reply. For a
-// write its payload follows all the same. Disconnect is never refused.
-[[nodiscard]] IoStatus check_request(const RequestHeader& header, std::uint64_t size, bool writable) noexcept;
 
 }  // namespace oxbow::nbd
