@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -166,6 +167,28 @@ class ServeTest(CommandTest):
         self.assertRegex(server.uri, r"\Anbd://127\.0\.0\.1:[1-9]\d*/?\Z")
         self.assertEqual(self.nbdinfo(server.uri)["export-size"], MIB)
         self.assertEqual(server.stop(), (0, ""))
+
+    def test_a_name_is_served_at_all_of_its_addresses(self):
+        # In a mount namespace of its own, where the name has two addresses.
+        self.make("hosts", b"127.0.0.1 localhost\n127.0.0.2 two.test\n127.0.0.3 two.test\n")
+        inside = ["unshare", "--mount", "sh", "-c", f"mount --bind {self.folder}/hosts /etc/hosts && exec \"$@\"", "sh"]
+        if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no mount namespaces for this user")
+        done = subprocess.run(
+            [*inside, os.environ["OXBOW"], "serve", "--ram", "1M", "--nbd", "tcp:two.test:0", "--run",
+             'nbdinfo --size "nbd://127.0.0.2:$port"; nbdinfo --size "nbd://127.0.0.3:$port"; echo "$uri"'],
+            env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"\A1048576\n1048576\nnbd://two\.test:\d+/\n\Z")
+        # One of them that is taken is an error, even where the other is free.
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.3", 0))
+            taken.listen()
+            address = f"tcp:two.test:{taken.getsockname()[1]}"
+            done = subprocess.run([*inside, os.environ["OXBOW"], "serve", "--ram", "1M", "--nbd", address], env=self.environment, capture_output=True, text=True,
+                                  check=False, timeout=60)
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, f"oxbow: cannot listen: {address}: Address already in use\n"))
 
 
 if __name__ == "__main__":

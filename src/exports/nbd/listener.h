@@ -19,8 +19,8 @@ class Listener {
  public:
   // `unix:PATH`, or `tcp:HOST:PORT` (an IPv6 HOST in brackets; port 0: one that is free): one socket, or for a
   // HOST of several addresses one for each of them, all at one port. TCP addresses other than loopback are
-  // refused unless `anywhere`: they are for those who encrypt, or know that they don't. The socket file of a process that
-  // is gone is replaced; one that is being served is refused.
+  // refused unless `anywhere`: they are for those who encrypt, or know that they don't. The socket file of a
+  // process that is gone is replaced; one that is being served is refused.
   [[nodiscard]] static Result<std::vector<Listener>> open(std::string_view address, bool anywhere);
   // A listening stream socket that somebody else made, Unix or TCP; its file is left alone. The same rules.
   [[nodiscard]] static Result<Listener> adopt(UniqueFd socket, bool anywhere);
