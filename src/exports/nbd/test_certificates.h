@@ -6,6 +6,9 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 
+#include <array>
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -38,9 +41,12 @@ class TestCertificate {
                                               GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0));
     gnutls_check(gnutls_x509_crt_init(&certificate_));
     gnutls_check(gnutls_x509_crt_set_version(certificate_, 3));
-    static unsigned char serial = 0;
-    ++serial;
-    gnutls_check(gnutls_x509_crt_set_serial(certificate_, &serial, 1));
+    static std::atomic<std::uint32_t> count = 0;
+    const std::uint32_t number = ++count;
+    const std::array<unsigned char, 4> serial{1, static_cast<unsigned char>(number >> 16U),
+                                              static_cast<unsigned char>(number >> 8U),
+                                              static_cast<unsigned char>(number)};
+    gnutls_check(gnutls_x509_crt_set_serial(certificate_, serial.data(), serial.size()));
     gnutls_check(gnutls_x509_crt_set_dn_by_oid(certificate_, GNUTLS_OID_X520_COMMON_NAME, 0,
                                                options.name.data(),
                                                static_cast<unsigned>(options.name.size())));
