@@ -46,6 +46,12 @@ void add_text(CLI::App& command, const std::string& name, std::optional<std::str
   command.add_option(name, store, description)->type_name(value_name);
 }
 
+// A flag that stays unsaid where it is not given; CLI11 would make it false.
+void add_switch(CLI::App& command, const std::string& name, std::optional<bool>& flag,
+                const std::string& description) {
+  command.add_flag_callback(name, [&flag] { flag = true; }, description);
+}
+
 void add_devices(CLI::App& command, ServeArguments& arguments) {
   ServedDeviceArguments& device = arguments.devices.front();
   add_device_arguments(command, device.device);
@@ -81,9 +87,9 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
       ->type_name("ADDRESS")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command.add_flag("--tcp-plaintext", server.tcp_plaintext,
-                   "Allow TCP addresses that other hosts can reach, in the clear: with neither a password "
-                   "nor encryption.");
+  add_switch(command, "--tcp-plaintext", server.tcp_plaintext,
+             "Allow TCP addresses that other hosts can reach, in the clear: with neither a password nor "
+             "encryption.");
 }
 
 void add_limits(CLI::App& command, ServerArguments& server) {

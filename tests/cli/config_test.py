@@ -74,6 +74,15 @@ layer = "old.oxb"
         self.assertEqual(server.uri, f"nbd+unix:///?socket={self.folder}/etc/s")
         self.assertEqual(server.stop(), (0, ""))
 
+    def test_flags_count(self):
+        self.write('nbd = "tcp:0.0.0.0:0"\n[[device]]\nram = 4096\n')
+        self.refuse_matching(1, "vm.toml line 1, nbd: cannot listen: tcp:0.0.0.0:0: other hosts can reach it.*",
+                             "serve", "--config", "vm.toml")
+        self.write('nbd = "tcp:0.0.0.0:0"\ntcp-plaintext = true\n[[device]]\nram = 4096\n')
+        server = self.serve("--config", "vm.toml")
+        self.assertTrue(server.uri.startswith("nbd://0.0.0.0:"), server.uri)
+        self.assertEqual(server.stop(), (0, ""))
+
     def test_the_command_line_wins(self):
         self.write('nbd = "unix:config.sock"\npid-file = "config.pid"\n[[device]]\nram = 4096\n')
         server = self.serve("--config", "vm.toml", "--nbd", "unix:line.sock", "--pid-file", "line.pid")
