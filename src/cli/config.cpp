@@ -250,6 +250,10 @@ constexpr std::array k_device_keys{
 constexpr std::array k_server_keys{
     Key<ServerArguments>{"nbd", into<&Reader::address, &ServerArguments::nbd>},
     Key<ServerArguments>{"tcp-plaintext", into_optional<&Reader::flag, &ServerArguments::tcp_plaintext>},
+    Key<ServerArguments>{"tls-certificates",
+                         into_optional<&Reader::path, &ServerArguments::tls_certificates>},
+    Key<ServerArguments>{"tls-psk", into_optional<&Reader::path, &ServerArguments::tls_psk>},
+    Key<ServerArguments>{"tls-verify-peer", into_optional<&Reader::flag, &ServerArguments::tls_verify_peer>},
     Key<ServerArguments>{"threads", into_number<&ServerArguments::threads, k_max_threads>},
     Key<ServerArguments>{"poll", into_number<&ServerArguments::poll, k_max_poll_us>},
     Key<ServerArguments>{"connections", into_number<&ServerArguments::connections, k_max_connections>},

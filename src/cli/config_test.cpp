@@ -9,6 +9,9 @@ namespace {
 constexpr std::string_view k_whole = R"(# everything at once
 nbd = ["unix:run/vm.sock", "tcp:127.0.0.1:10809", "unix:/abs"]
 tcp-plaintext = true
+tls-certificates = "pki"
+tls-psk = "/keys"
+tls-verify-peer = true
 threads = 2
 poll = 100
 connections = 16
@@ -72,6 +75,9 @@ TEST(Config, SaysHowToServe) {
   EXPECT_EQ(config.server.nbd[1].address, "tcp:127.0.0.1:10809");
   EXPECT_EQ(config.server.nbd[2].address, "unix:/abs");
   EXPECT_EQ(config.server.tcp_plaintext, true);
+  EXPECT_EQ(config.server.tls_certificates, "/etc/oxbow/pki");
+  EXPECT_EQ(config.server.tls_psk, "/keys");
+  EXPECT_EQ(config.server.tls_verify_peer, true);
   EXPECT_EQ(config.server.threads, 2U);
   EXPECT_EQ(config.server.poll, 100U);
   EXPECT_EQ(config.server.connections, 16U);

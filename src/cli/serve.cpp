@@ -14,9 +14,9 @@ void add_serve(CLI::App& app, Chosen& chosen) {
   CLI::App& command = add_command(
       app, "serve", "Serve devices until SIGINT or SIGTERM",
       "{DEVICE [--name NAME] [--description TEXT] [--read-only] [--direct] | --config FILE} [--nbd ADDRESS "
-      "...] [--tcp-plaintext] [--connections N] [--handshake-limit SECONDS] [--threads N] "
-      "[--poll[=US]] [--daemon | --run CMD] [--pid-file FILE] [--log FORMAT] [--log-level LEVEL] [--log-file "
-      "FILE]");
+      "...] [--tcp-plaintext] [--tls-certificates DIR [--tls-verify-peer] | --tls-psk FILE] [--connections "
+      "N] [--handshake-limit SECONDS] [--threads N] [--poll[=US]] [--daemon | --run CMD] [--pid-file FILE] "
+      "[--log FORMAT] [--log-level LEVEL] [--log-file FILE]");
   add_serve_arguments(command, *arguments);
   command.callback([arguments, &command, &chosen] {
     check_serve_arguments(command, *arguments);

@@ -92,6 +92,15 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
              "encryption.");
 }
 
+void add_tls(CLI::App& command, ServerArguments& server) {
+  add_text(command, "--tls-certificates", server.tls_certificates, "DIR",
+           "Serve with TLS only, as the files ca-cert.pem, server-cert.pem and server-key.pem in DIR say.");
+  add_text(command, "--tls-psk", server.tls_psk, "FILE",
+           "Serve with TLS only, to those who have one of the keys in FILE.");
+  add_switch(command, "--tls-verify-peer", server.tls_verify_peer,
+             "With --tls-certificates: serve only those who have a certificate from the same authority.");
+}
+
 void add_limits(CLI::App& command, ServerArguments& server) {
   add_number(command, "--connections", server.connections, k_max_connections, "N",
              "Serve at most so many clients at a time; others are told so. 1024 without it.");
@@ -177,6 +186,7 @@ std::optional<LogLevel> parse_log_level(std::string_view text) {
 void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
   add_devices(command, arguments);
   add_addresses(command, arguments.server);
+  add_tls(command, arguments.server);
   add_limits(command, arguments.server);
   add_engine(command, arguments.server);
   add_process(command, arguments);
@@ -186,6 +196,9 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
 void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
   if (arguments.daemon && arguments.run)
     refuse_usage("--daemon", "makes no sense with --run, which ends when its command does");
+  if (arguments.config.empty()) {
+    if (const auto tls = tls_contradiction(arguments.server)) refuse_usage(tls->option, tls->why);
+  }
   ServedDeviceArguments& device = arguments.devices.front();
   if (!arguments.config.empty()) {
     for (const char* each : k_of_device) {
@@ -202,9 +215,23 @@ void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
   if (const std::string why = wrong_name(device.name); !why.empty()) refuse_usage("--name", why);
 }
 
+std::optional<TlsContradiction> tls_contradiction(const ServerArguments& server) {
+  if (server.tls_certificates && server.tls_psk)
+    return TlsContradiction{"--tls-psk",
+                            "makes no sense with --tls-certificates: either keys or certificates"};
+  if (server.tls_verify_peer.value_or(false) && !server.tls_certificates)
+    return TlsContradiction{"--tls-verify-peer", "needs --tls-certificates"};
+  return std::nullopt;
+}
+
 ServerArguments merged(ServerArguments stronger, ServerArguments weaker) {
   if (stronger.nbd.empty()) stronger.nbd = std::move(weaker.nbd);
   prefer(stronger.tcp_plaintext, weaker.tcp_plaintext);
+  if (!stronger.tls_certificates && !stronger.tls_psk) {
+    stronger.tls_certificates = std::move(weaker.tls_certificates);
+    stronger.tls_psk = std::move(weaker.tls_psk);
+  }
+  prefer(stronger.tls_verify_peer, weaker.tls_verify_peer);
   prefer(stronger.connections, weaker.connections);
   prefer(stronger.handshake_limit, weaker.handshake_limit);
   prefer(stronger.threads, weaker.threads);

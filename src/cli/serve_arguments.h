@@ -35,6 +35,9 @@ struct AddressArgument {
 struct ServerArguments {
   std::vector<AddressArgument> nbd;
   std::optional<bool> tcp_plaintext;
+  std::optional<std::string> tls_certificates;  // a folder
+  std::optional<std::string> tls_psk;           // a file
+  std::optional<bool> tls_verify_peer;
   std::optional<std::uint32_t> connections;
   std::optional<std::uint32_t> handshake_limit;  // seconds
   std::optional<std::uint32_t> threads;
@@ -75,7 +78,15 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments);
 // Ends the parsing with a message where options contradict each other.
 void check_serve_arguments(const CLI::App& command, ServeArguments& arguments);
 
-// What `stronger` says, and what only `weaker` does.
+// Why the options about TLS contradict each other, and which; nothing when they don't.
+struct TlsContradiction {
+  const char* option;
+  const char* why;
+};
+[[nodiscard]] std::optional<TlsContradiction> tls_contradiction(const ServerArguments& server);
+
+// What `stronger` says, and what only `weaker` does. Who the server is counts as one: certificates of the one
+// never meet keys of the other.
 [[nodiscard]] ServerArguments merged(ServerArguments stronger, ServerArguments weaker);
 [[nodiscard]] ProcessArguments merged(ProcessArguments stronger, ProcessArguments weaker);
 

@@ -49,6 +49,17 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
   return devices;
 }
 
+Result<std::shared_ptr<const nbd::TlsCredentials>> tls_credentials(const ServerArguments& given) {
+  using nbd::TlsCredentials;
+  if (const auto wrong = tls_contradiction(given))
+    return std::unexpected(Error(k_what, wrong->option, wrong->why));
+  if (given.tls_psk) return TlsCredentials::from_psk_file(*given.tls_psk);
+  if (!given.tls_certificates) return nullptr;
+  return TlsCredentials::from_certificates(*given.tls_certificates, given.tls_verify_peer.value_or(false)
+                                                                        ? TlsCredentials::Clients::certified
+                                                                        : TlsCredentials::Clients::anybody);
+}
+
 nbd::Server::Options server_options(const ServerArguments& given) {
   nbd::Server::Options options;
   if (given.connections) options.max_connections = *given.connections;
@@ -190,6 +201,9 @@ Result<control::ServingPlan> ServeProcess::plan() {
   plan.addresses = std::move(*where);
   plan.sockets = std::move(sockets_);
   plan.nbd = server_options(arguments_.server);
+  auto tls = tls_credentials(arguments_.server);
+  if (!tls) return std::unexpected(std::move(tls.error()));
+  plan.nbd.tls = *std::move(tls);
   plan.nbd.log = &*log_;
   plan.log = &*log_;
   // A command has its server for itself, and several may run at a time.
