@@ -124,7 +124,7 @@ class ServeProcess {
   void tell_manager(const std::string& state);
   void report(const Error& error);
 
-  const StopSignals signals_;
+  std::optional<StopSignals> signals_{std::in_place};  // not for who only waits for the background
   ServeArguments arguments_;
   const ServiceManager manager_;
   std::vector<UniqueFd> sockets_;
@@ -151,11 +151,12 @@ Result<void> ServeProcess::prepare() {
   if (!sockets) return std::unexpected(std::move(sockets.error()));
   sockets_ = std::move(*sockets);
   if (sockets_.empty()) return {};
-  const auto refuse = [](const char* option, const char* why) {
+  const auto refuse = [](const std::string& option, const char* why) {
     return std::unexpected(Error(k_what, option, why));
   };
-  if (!arguments_.server.nbd.empty())
-    return refuse("--nbd", "sockets were passed by a service manager, and those are the ones to serve at");
+  if (const auto& nbd = arguments_.server.nbd; !nbd.empty())
+    return refuse(nbd.front().origin.empty() ? "--nbd" : nbd.front().origin,
+                  "sockets were passed by a service manager, and those are the ones to serve at");
   if (arguments_.daemon)
     return refuse("--daemon",
                   "sockets were passed by a service manager, which starts it in the background itself");
@@ -291,7 +292,7 @@ bool ServeProcess::ends_at(const StopSignals::Signal& signal) {
 
 // Returns the exit status.
 int ServeProcess::wait() {
-  while (!ends_at(signals_.wait())) {
+  while (!ends_at(signals_->wait())) {
   }
   return command_ ? command_->status() : 0;
 }
@@ -314,7 +315,10 @@ ExitStatus ServeProcess::run() {
     auto forked = Background::fork();
     if (!forked) return fail(forked.error());
     background_ = std::move(*forked);
-    if (background_->is_parent()) return wait_for_background();
+    if (background_->is_parent()) {
+      signals_.reset();
+      return wait_for_background();
+    }
   }
   auto started = start();
   if (started) started = announce();

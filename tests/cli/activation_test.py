@@ -124,6 +124,18 @@ class ActivationTest(CommandTest):
         self.assertEqual(self.refused([], "--ram", "1M", command=bad + " 3<&- 4<&-", BAD="2"),
                          "oxbow: cannot take passed sockets: descriptor 3: Bad file descriptor\n")
 
+    def test_with_a_configuration(self):
+        self.make("vm.toml", b"[[device]]\nname = \"a\"\nram = 4096\n[[device]]\nname = \"b\"\nram = 8192\n")
+        process = self.start([self.listening("one")], "--config", "vm.toml")
+        uris = [process.stdout.readline().strip() for _ in range(2)]
+        self.assertEqual(uris, [f"nbd+unix:///{name}?socket={self.folder}/one" for name in ("a", "b")])
+        self.qemu_io(uris[1], "read 4k 4k")
+        self.assertEqual(self.end(process), (0, "", ""))
+        self.make("vm.toml", b"nbd = \"unix:two\"\n[[device]]\nram = 4096\n")
+        self.assertEqual(self.refused([self.listening("three")], "--config", "vm.toml"),
+                         "oxbow: cannot serve: vm.toml line 1, nbd: sockets were passed by a service manager, and "
+                         "those are the ones to serve at\n")
+
     def test_other_addresses_beside_passed_sockets(self):
         sockets = [self.listening("one")]
         self.assertEqual(self.refused(sockets, "--ram", "1M", "--nbd", "unix:two"),

@@ -101,6 +101,20 @@ class DaemonTest(CommandTest):
         self.assertEqual((done.returncode, done.stderr), (1, "oxbow: cannot print: standard output: Broken pipe\n"))
         self.wait_for(lambda: not os.path.exists(self.path("oxbow/ram.sock")), "it goes on serving")
 
+    def test_one_whose_start_was_interrupted_ends(self):
+        process = subprocess.Popen([OXBOW, "serve", "--table", "-", "--daemon", "--log-file", "log"], cwd=self.folder,
+                                   env=self.environment, stdin=subprocess.PIPE)
+        self.wait_for(lambda: os.path.exists(self.path("log")), "it does not start")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(SECONDS), -signal.SIGINT)
+        self.assertFalse(os.path.exists(self.path("oxbow/table.sock")))
+        process.stdin.write(b"0 8 zero\n")
+        process.stdin.close()
+        self.wait_for(lambda: self.read("log"), "it does not notice")
+        self.assertEqual(self.read("log"),
+                         "oxbow: cannot go on in the background: whoever started it: Broken pipe\n")
+        self.wait_for(lambda: not os.path.exists(self.path("oxbow/table.sock")), "it goes on serving")
+
     def test_a_pid_file_belongs_to_one_living_process(self):
         _, pid = self.daemon("--ram", "1M")
         self.refuse(1, "cannot make PID file: pid: it belongs to another process, which is alive", "serve", "--ram",

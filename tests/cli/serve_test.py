@@ -185,8 +185,8 @@ class ServeTest(CommandTest):
             taken.bind(("127.0.0.3", 0))
             taken.listen()
             address = f"tcp:two.test:{taken.getsockname()[1]}"
-            done = subprocess.run([*inside, os.environ["OXBOW"], "serve", "--ram", "1M", "--nbd", address], env=self.environment, capture_output=True, text=True,
-                                  check=False, timeout=60)
+            done = subprocess.run([*inside, os.environ["OXBOW"], "serve", "--ram", "1M", "--nbd", address],
+                                  env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         self.assertEqual((done.returncode, done.stderr),
                          (1, f"oxbow: cannot listen: {address}: Address already in use\n"))
 
