@@ -170,6 +170,7 @@ bool append_zeros(std::uint64_t length, ReadView& view) noexcept {
 bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
   if (extent.kind == Kind::zero) return append_zeros(extent.length, view);
   if (extent.kind != Kind::data || !extent.store->in_memory()) return false;
+  if (extent.store->views_may_fault()) view.may_fault = true;
   Range rest{extent.at, extent.length};
   while (!rest.empty()) {
     Extents pieces;

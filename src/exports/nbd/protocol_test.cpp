@@ -116,5 +116,18 @@ TEST(NbdProtocol, OnlyTheProtocolsErrorsGoOnTheWire) {
   }
 }
 
+TEST(NbdProtocol, SomeErrorsBelongToOneRequestOnly) {
+  const auto error = [](Command command, unsigned flags, int number) {
+    return wire_error({.flags = static_cast<std::uint16_t>(flags), .command = command},
+                      IoStatus::error(number));
+  };
+  EXPECT_EQ(error(Command::write_zeroes, command_flag::k_fast_zero, EOPNOTSUPP), 95U);
+  EXPECT_EQ(error(Command::write_zeroes, 0, EOPNOTSUPP), 5U);
+  EXPECT_EQ(error(Command::write, 0, EOPNOTSUPP), 5U);
+  EXPECT_EQ(error(Command::read, command_flag::k_df, EOVERFLOW), 75U);
+  EXPECT_EQ(error(Command::read, 0, EOVERFLOW), 5U);
+  EXPECT_EQ(error(Command::trim, 0, EPERM), 1U);
+}
+
 }  // namespace
 }  // namespace oxbow::nbd
