@@ -5,6 +5,7 @@
 #include <libnbd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -23,6 +24,8 @@ namespace {
 constexpr std::uint64_t k_size = 64 << 20;
 constexpr unsigned k_connections = 4;
 constexpr unsigned k_depth = 16;
+
+using Names = std::vector<std::string>;
 
 // A connection of libnbd. Thread safety: none.
 class Handle {
@@ -155,9 +158,10 @@ TEST_F(Libnbd, WhatItNegotiates) {
   EXPECT_EQ(::nbd_can_fua(handle), 1);
   EXPECT_EQ(::nbd_can_trim(handle), 1);
   EXPECT_EQ(::nbd_can_zero(handle), 1);
-  EXPECT_EQ(::nbd_can_fast_zero(handle), 0);
-  EXPECT_EQ(::nbd_can_df(handle), 0);
-  EXPECT_EQ(::nbd_can_cache(handle), 0);
+  EXPECT_EQ(::nbd_can_fast_zero(handle), 1);
+  EXPECT_EQ(::nbd_can_df(handle), 1);
+  EXPECT_EQ(::nbd_can_cache(handle), 1);
+  EXPECT_EQ(::nbd_get_structured_replies_negotiated(handle), 1);
   EXPECT_EQ(::nbd_get_block_size(handle, LIBNBD_SIZE_MINIMUM), 1);
   EXPECT_EQ(::nbd_get_block_size(handle, LIBNBD_SIZE_PREFERRED), 4096);
   EXPECT_EQ(::nbd_get_block_size(handle, LIBNBD_SIZE_MAXIMUM), 32 << 20);
@@ -172,12 +176,89 @@ TEST_F(Libnbd, RequestsThatItWouldNotSendByItself) {
   EXPECT_EQ(::nbd_pwrite(handle, data.data(), data.size(), k_size - 4095, 0), -1);
   EXPECT_EQ(::nbd_get_errno(), ENOSPC);
   EXPECT_EQ(::nbd_trim(handle, 4096, k_size, 0), -1);
-  EXPECT_EQ(::nbd_get_errno(), ENOSPC);
-  EXPECT_EQ(::nbd_zero(handle, 4096, 0, LIBNBD_CMD_FLAG_FAST_ZERO), -1);
   EXPECT_EQ(::nbd_get_errno(), EINVAL);
-  EXPECT_EQ(::nbd_cache(handle, 4096, 0, 0), -1);
+  EXPECT_EQ(::nbd_cache(handle, 4096, k_size, 0), -1);
+  EXPECT_EQ(::nbd_get_errno(), EINVAL);
+  EXPECT_EQ(::nbd_flush(handle, LIBNBD_CMD_FLAG_DF), -1);
   EXPECT_EQ(::nbd_get_errno(), EINVAL);
   EXPECT_EQ(::nbd_pread(handle, data.data(), data.size(), 0, 0), 0) << "served on";
+}
+
+constexpr auto k_base_allocation = "base:allocation";
+constexpr auto k_qemu_depth = "qemu:allocation-depth";
+
+// A connection that is still haggling. Thread safety: none.
+class Haggling {
+ public:
+  explicit Haggling(const std::string& uri, const Names& queries, bool structured = true)
+      : nbd_(::nbd_create()) {
+    EXPECT_EQ(::nbd_set_opt_mode(nbd_, true), 0);
+    EXPECT_EQ(::nbd_set_request_structured_replies(nbd_, structured), 0);
+    for (const std::string& each : queries) EXPECT_EQ(::nbd_add_meta_context(nbd_, each.c_str()), 0);
+    EXPECT_EQ(::nbd_connect_uri(nbd_, uri.c_str()), 0) << ::nbd_get_error();
+  }
+  ~Haggling() { ::nbd_close(nbd_); }
+  Haggling(const Haggling&) = delete;
+  Haggling& operator=(const Haggling&) = delete;
+  Haggling(Haggling&&) = delete;
+  Haggling& operator=(Haggling&&) = delete;
+  operator nbd_handle*() const { return nbd_; }  // NOLINT(google-explicit-constructor)
+
+ private:
+  nbd_handle* nbd_;
+};
+
+TEST_F(Libnbd, ListsMetadataContexts) {
+  const auto listed = [&](const Names& queries) {
+    const Haggling handle(uri(), queries);
+    Names names;
+    const auto note = [](void* to, const char* name) {
+      static_cast<Names*>(to)->emplace_back(name);
+      return 0;
+    };
+    EXPECT_GE(::nbd_opt_list_meta_context(handle, {.callback = note, .user_data = &names, .free = nullptr}),
+              0)
+        << ::nbd_get_error();
+    EXPECT_EQ(::nbd_opt_abort(handle), 0);
+    return names;
+  };
+  EXPECT_EQ(listed({}), (Names{k_base_allocation, k_qemu_depth}));
+  EXPECT_EQ(listed({"base:"}), Names{k_base_allocation});
+  EXPECT_EQ(listed({"qemu:"}), Names{k_qemu_depth});
+  EXPECT_EQ(listed({"x-other:"}), Names());
+}
+
+TEST_F(Libnbd, AnswersForTheContextsThatWereSelected) {
+  for (const Names& wanted :
+       {Names{k_base_allocation}, Names{k_qemu_depth}, Names{k_base_allocation, k_qemu_depth}}) {
+    const Haggling handle(uri(), wanted);
+    EXPECT_EQ(::nbd_opt_info(handle), 0) << ::nbd_get_error();
+    ASSERT_EQ(::nbd_opt_go(handle), 0) << ::nbd_get_error();
+    for (const char* each : {k_base_allocation, k_qemu_depth}) {
+      EXPECT_EQ(::nbd_can_meta_context(handle, each), std::ranges::count(wanted, each));
+    }
+    Names told;
+    const auto note = [](void* to, const char* name, std::uint64_t /*offset*/, std::uint32_t* /*entries*/,
+                         std::size_t /*count*/, int* /*error*/) {
+      static_cast<Names*>(to)->emplace_back(name);
+      return 0;
+    };
+    const nbd_extent_callback callback{.callback = note, .user_data = &told, .free = nullptr};
+    EXPECT_EQ(::nbd_block_status(handle, k_size, 0, callback, 0), 0) << ::nbd_get_error();
+    std::ranges::sort(told);
+    EXPECT_EQ(told, wanted);
+  }
+}
+
+TEST_F(Libnbd, HasNoContextsWithoutStructuredReplies) {
+  const Haggling handle(uri(), {k_base_allocation}, false);
+  ASSERT_EQ(::nbd_opt_go(handle), 0) << ::nbd_get_error();
+  EXPECT_EQ(::nbd_get_structured_replies_negotiated(handle), 0);
+  EXPECT_EQ(::nbd_can_meta_context(handle, k_base_allocation), 0);
+  EXPECT_EQ(::nbd_can_df(handle), 0);
+  std::vector<char> data(100'000, 'x');
+  EXPECT_EQ(::nbd_pread(handle, data.data(), data.size(), 1, 0), 0) << ::nbd_get_error();
+  EXPECT_EQ(data, std::vector<char>(100'000));
 }
 
 TEST_F(Libnbd, ListsTheExport) {

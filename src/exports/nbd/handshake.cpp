@@ -23,6 +23,9 @@ bool known(Option option) {
     case Option::starttls:
     case Option::info:
     case Option::go:
+    case Option::structured_reply:
+    case Option::list_meta_context:
+    case Option::set_meta_context:
       return true;
     default:
       return false;

@@ -88,7 +88,7 @@ TEST_F(NbdHandshake, AbortIsAcknowledged) {
 }
 
 TEST_F(NbdHandshake, OtherOptionsAreDrainedAndRefused) {
-  for (const std::uint32_t number : {0U, 4U, 8U, 9U, 10U, 11U, 12U, 0x12345678U}) {
+  for (const std::uint32_t number : {0U, 4U, 11U, 12U, 0x12345678U}) {
     EXPECT_EQ(talk(option(number, Bytes(1000)) + option(7, info_data("disk"))),
               error(number, ReplyType::error_unsupported, "this server does not know the option") +
                   reply(7, ReplyType::info, export_info(1 << 20, k_writable_flags)) +
@@ -124,7 +124,7 @@ TEST_F(NbdHandshake, OptionDataOver64KiBAreDrainedAndRefused) {
   constexpr auto k_why = "an option has at most 64 KiB of data";
   const Bytes list = option(3);
   const Bytes listed = talk(list);
-  for (const std::uint32_t number : {3U, 5U, 6U, 7U}) {
+  for (const std::uint32_t number : {3U, 5U, 6U, 7U, 8U, 9U, 10U}) {
     EXPECT_EQ(talk(option(number, Bytes(k_most + 1)) + list),
               error(number, ReplyType::error_too_big, k_why) + listed)
         << number;
