@@ -14,6 +14,7 @@
 #include "control/serving.h"
 #include "jobs/run_directory.h"
 #include "os/background.h"
+#include "os/descriptor_limit.h"
 #include "os/log_file.h"
 #include "os/passed_sockets.h"
 #include "os/pid_file.h"
@@ -125,6 +126,7 @@ class ServeProcess {
   void report(const Error& error);
 
   std::optional<StopSignals> signals_{std::in_place};  // not for who only waits for the background
+  const DescriptorLimit descriptors_;
   ServeArguments arguments_;
   const ServiceManager manager_;
   std::vector<UniqueFd> sockets_;
@@ -238,7 +240,9 @@ Result<void> ServeProcess::start() {
     pid_file_ = std::move(*file);
   }
   if (!arguments_.run) return {};
+  descriptors_.lower();
   auto command = ShellCommand::start(*arguments_.run, variables_for(serving_->uris(), name));
+  descriptors_.raise();
   if (!command) return std::unexpected(std::move(command.error()));
   command_ = *command;
   return {};

@@ -3,6 +3,7 @@
 """serve --run: the command's environment, its exit status, signals, and what is left afterwards."""
 
 import os
+import resource
 import signal
 import subprocess
 import unittest
@@ -89,6 +90,15 @@ class RunTest(CommandTest):
 
     def test_the_command_has_no_descriptors_of_the_server(self):
         self.assertEqual(self.run_with("ls /proc/self/fd | wc -l"), (0, "4\n", ""))  # 0, 1, 2 and that of ls
+
+    def test_the_server_may_open_more_files_than_the_command(self):
+        command = 'ulimit -Sn; grep "open files" /proc/$PPID/limits'
+        done = subprocess.run(["sh", "-c", f"ulimit -Sn 300; exec {OXBOW} serve --ram 1M --run '{command}'"],
+                              cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=60,
+                              check=False)
+        hard = str(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.split(), ["300", "Max", "open", "files", hard, hard, "files"])
 
     def test_signals_are_passed_on(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -36,6 +36,57 @@ class DurabilityTest(KillTest):
         self.kill(server)
         self.assertEqual(self.read_again(MIB + 100, 10000), b"A" * 10000)
 
+    def changed_on_a_flushed_on_b(self, change):
+        """What is there after a kill: ten of `change` on connection A, a flush on B, then more on A."""
+        server = self.serve_layer()
+        a, b = self.connect(server), self.connect(server)
+        a.write(MIB, b"o" * MIB)
+        a.write(3 * MIB, b"o" * MIB)
+        a.flush()
+        for number in range(10):
+            change(a, MIB + number * 100 * KIB, 50 * KIB)
+        b.flush()
+        change(a, 3 * MIB, MIB)
+        self.kill(server)
+        return self.read_again(MIB, MIB)
+
+    def assert_ten_holes(self, data):
+        expected = bytearray(b"o" * MIB)
+        for number in range(10):
+            start = number * 100 * KIB
+            expected[start:start + 50 * KIB] = bytes(50 * KIB)
+        self.assertTrue(data == expected)
+
+    def test_a_flush_on_one_connection_covers_zeroes_on_another(self):
+        self.assert_ten_holes(self.changed_on_a_flushed_on_b(lambda a, at, length: a.write_zeroes(at, length)))
+
+    def test_a_flush_on_one_connection_covers_zeroes_without_a_hole_on_another(self):
+        self.assert_ten_holes(self.changed_on_a_flushed_on_b(
+            lambda a, at, length: a.write_zeroes(at, length, flags=nbd.NO_HOLE)))
+
+    def test_a_flush_on_one_connection_covers_a_trim_on_another(self):
+        # 50 KiB at multiples of 100 KiB from a whole MiB are whole clusters of 4 KiB
+        self.succeed("create", "--base", "golden.img", "--cluster", "4K", "work.oxb")
+        data = self.changed_on_a_flushed_on_b(lambda a, at, length: a.trim(at, length))
+        for number in range(10):
+            start = number * 100 * KIB
+            inner, end = -start % (4 * KIB), 50 * KIB // (4 * KIB) * (4 * KIB)
+            self.assertEqual(data[start + inner:start + end].strip(b"\0"), b"", number)
+            self.assertEqual(data[start + 50 * KIB:start + 100 * KIB].strip(b"o"), b"", number)
+
+    def test_a_flush_on_one_connection_covers_a_file_too(self):
+        self.make("disk.img", b"o" * MIB)
+        server = self.serve("--file", "disk.img")
+        a, b = self.connect(server), self.connect(server)
+        a.write(1000, b"A" * 5000)
+        a.write_zeroes(100 * KIB, 50 * KIB)
+        a.trim(200 * KIB, 64 * KIB)
+        b.flush()
+        self.kill(server)
+        content = self.content("disk.img")
+        self.assertEqual((content[1000:6000], content[100 * KIB:150 * KIB], content[200 * KIB:264 * KIB]),
+                         (b"A" * 5000, bytes(50 * KIB), bytes(64 * KIB)))
+
     def test_a_write_on_one_connection_is_seen_on_another_at_once(self):
         server = self.serve_layer()
         a, b = self.connect(server), self.connect(server)
