@@ -6,46 +6,13 @@
 #include <array>
 #include <cstring>
 
-#include "crash/sim_target.h"
-#include "device/device.h"
-#include "sim/sim_store.h"
-#include "targets/cow/cow_target.h"
-#include "targets/cow/layer_file.h"
+#include "crash/world.h"
 
 namespace oxbow::crash {
 namespace {
 
-using sim::Random;
-using sim::SimDisk;
-using sim::SimQueue;
 using sim::SimStore;
 using sim::StoreCall;
-
-constexpr std::uint64_t k_device_bytes = 64 * 1024;
-
-// Finds nothing that is not durable.
-class Worst final : public sim::PowerLoss {
- public:
-  [[nodiscard]] std::size_t survivor(std::uint64_t /*sector*/,
-                                     std::span<const sim::OperationId> /*operations*/) override {
-    return 0;
-  }
-};
-
-struct Request : Io {
-  explicit Request(Queue& owner)
-      : Io(owner, [](Io& self) noexcept {
-          auto& request = static_cast<Request&>(self);
-          request.answered(Progress::done(request.status));
-        }) {}
-  void answered(Progress progress) {
-    if (!progress.is_done()) return;
-    ended = true;
-    result = progress.status();
-  }
-  bool ended = false;
-  IoStatus result;
-};
 
 // Finds of what is not durable only the given sector.
 class OnlySector final : public sim::PowerLoss {
@@ -73,92 +40,6 @@ class TornRecords final : public sim::PowerLoss {
  private:
   const native::Superblock& superblock_;
 };
-
-// A simulated device over one layer without a base, or over a plain disk.
-struct World {
-  explicit World(std::uint64_t seed, unsigned pending = 50)
-      : random(seed), queue(random, trace), options{.pending_percent = pending} {}
-
-  void open_plain() {
-    disk = std::make_shared<SimDisk>(pool, k_device_bytes);
-    store = std::make_shared<SimStore>(queue, disk, options);
-    device = std::make_unique<Device>(std::make_shared<SimTarget>(store, true), Device::Options{}, queue);
-  }
-  void open_layer(std::uint64_t size = k_device_bytes) {
-    disk = std::make_shared<SimDisk>(pool, 0);
-    store = std::make_shared<SimStore>(queue, disk, options);
-    LayerDescription description;
-    description.size_bytes = size;
-    description.max_size_bytes = size;
-    ASSERT_TRUE(format_layer(queue, *store, description));
-    open_again();
-  }
-  void open_again() {
-    device.reset();
-    store = std::make_shared<SimStore>(queue, disk, options);
-    auto target = CowTarget::open(queue, store, nullptr, {.writable = true});
-    ASSERT_TRUE(target) << target.error().text();
-    superblock = (*target)->superblock();
-    device = std::make_unique<Device>(std::move(*target), Device::Options{}, queue);
-  }
-  // The process dies when it asks for a barrier the `count`th time from now on.
-  void die_at_sync(unsigned count) {
-    store->observe = [this, count](const SimStore::Call& call) mutable {
-      if (call.kind == StoreCall::sync && --count == 0) store->kill();
-    };
-  }
-  void power_loss(sim::PowerLoss& loss) {
-    disk = std::make_shared<SimDisk>(*disk);
-    disk->lose_power(loss);
-    open_again();
-  }
-  void kill() {
-    disk->forget_submitter();
-    open_again();
-  }
-  void write(Request& request, std::uint64_t at, std::span<const std::byte> data, bool durable) {
-    request.answered(
-        device->write(request, at, data, durable ? Durability::when_completed : Durability::with_flush));
-  }
-  [[nodiscard]] IoStatus write_now(std::uint64_t at, std::span<const std::byte> data, bool durable = false) {
-    return run_blocking(queue, [&](Io& io) {
-      return device->write(io, at, data, durable ? Durability::when_completed : Durability::with_flush);
-    });
-  }
-  [[nodiscard]] IoStatus flush_now() {
-    return run_blocking(queue, [&](Io& io) { return device->flush(io); });
-  }
-  // The letter that fills the sector at `at`, '.' for zeros, '!' when it can't be read.
-  [[nodiscard]] char letter(std::uint64_t at) {
-    std::array<std::byte, k_sector_bytes> bytes{};
-    const IoStatus status = run_blocking(queue, [&](Io& io) { return device->read(io, at, bytes); });
-    const char first = static_cast<char>(bytes[0]);
-    return !status.ok() ? '!' : first == 0 ? '.' : first;
-  }
-  // The byte of the plain disk at `at` after a power loss that takes all it may.
-  [[nodiscard]] std::byte after_loss(std::uint64_t at) const {
-    SimDisk copy = *disk;
-    Worst worst;
-    copy.lose_power(worst);
-    std::byte value{};
-    copy.read({at, 1}, {&value, 1});
-    return value;
-  }
-
-  sim::SectorPool pool;
-  sim::Trace trace;
-  Random random;
-  SimQueue queue;
-  SimStore::Options options;
-  std::shared_ptr<SimDisk> disk;
-  std::shared_ptr<SimStore> store;
-  std::unique_ptr<Device> device;
-  native::Superblock superblock{};
-};
-
-[[nodiscard]] std::vector<std::byte> letters(char letter, std::size_t length = 4096) {
-  return std::vector<std::byte>(length, static_cast<std::byte>(letter));
-}
 
 const std::vector<std::byte> k_data(4096, std::byte{'x'});
 
