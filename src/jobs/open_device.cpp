@@ -79,7 +79,7 @@ Opened open_target(OpenContext& context, const FileSpec& spec) {
   auto store = open_file_range(context, "file", spec.path, {spec.offset, spec.length.value_or(0)});
   if (!store) return std::unexpected(store.error());
   const Range range{spec.offset, spec.length.value_or((*store)->size() - spec.offset)};
-  if (range.empty())
+  if (range.empty() && range.offset > 0)  // an empty file as a whole is a device like any other
     return std::unexpected(refuse(spec.path, fmt::format("nothing is there from byte {} on", range.offset)));
   return std::make_shared<FileTarget>(std::move(*store), spec.path, range, context.writable);
 }
