@@ -165,12 +165,23 @@ bool append_zeros(std::uint64_t length, ReadView& view) noexcept {
   return true;
 }
 
+bool append_bytes(Store& store, Range range, ReadView& view) noexcept {
+  const auto bytes = store.view(range);
+  if (bytes.empty() || view.pieces.full()) return false;
+  view.pieces.push_back({const_cast<std::byte*>(bytes.data()), bytes.size()});
+  return true;
+}
+
 }  // namespace
 
 bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
   if (extent.kind == Kind::zero) return append_zeros(extent.length, view);
-  if (extent.kind != Kind::data || !extent.store->in_memory()) return false;
-  if (extent.store->views_may_fault()) view.may_fault = true;
+  if (extent.kind != Kind::data) return false;
+  view.may_fault = view.may_fault || extent.store->views_may_fault();
+  if (!extent.store->in_memory()) {
+    // Its holes are not asked for: that is a system call, and sending them from the cache is none.
+    return append_bytes(*extent.store, {extent.at, extent.length}, view);
+  }
   Range rest{extent.at, extent.length};
   while (!rest.empty()) {
     Extents pieces;
@@ -180,9 +191,7 @@ bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
         if (!append_zeros(piece.length, view)) return false;
         continue;
       }
-      const auto bytes = extent.store->view({piece.at, piece.length});
-      if (bytes.empty() || view.pieces.full()) return false;
-      view.pieces.push_back({const_cast<std::byte*>(bytes.data()), bytes.size()});
+      if (!append_bytes(*extent.store, {piece.at, piece.length}, view)) return false;
     }
     rest = rest.without_prefix(covered);
   }

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <expected>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <stdexcept>
 
 #include "device/device.h"
 #include "os/process_info.h"
 #include "os/queue.h"
 #include "stores/open_stores.h"
+#include "support/effort.h"
 #include "targets/cow/cow_target.h"
 #include "targets/cow/layer_file.h"
 #include "targets/cow/open_layer.h"
@@ -119,6 +124,76 @@ TEST_F(CowTargetTest, KeepsWhatWasWrittenAcrossACleanEnd) {
   expected.replace(100, 5, "child");
   EXPECT_EQ(read(*child, 0, k_size_bytes), expected);
   EXPECT_TRUE(child->close(queue_).ok());
+}
+
+// What the kernel finds in the view, or the errno value.
+std::expected<std::string, int> sent(const ReadView& view) {
+  const UniqueFd to(::memfd_create("sent", MFD_CLOEXEC));
+  std::size_t length = 0;
+  for (const iovec& piece : view.pieces) length += piece.iov_len;
+  const ssize_t result = ::writev(to.get(), view.pieces.begin(), static_cast<int>(view.pieces.size()));
+  if (result < 0) return std::unexpected(errno);
+  if (static_cast<std::size_t>(result) < length) return std::unexpected(EFAULT);
+  std::string bytes(length, '?');
+  EXPECT_EQ(::pread(to.get(), bytes.data(), length, 0), static_cast<ssize_t>(length));
+  return bytes;
+}
+
+TEST_F(CowTargetTest, CachedClustersOfAChainAreMemory) {
+  create("work.oxb", "base.img", native::BaseKind::raw);
+  {
+    auto device = open("work.oxb");
+    write(*device, 0, std::string(300'000, 'w'));
+    ASSERT_TRUE(device->close(queue_).ok());
+  }
+  create("child.oxb", "work.oxb", native::BaseKind::layer);
+  auto child = open("child.oxb");
+  const std::uint64_t seed = test::seed(88);
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 20; ++i)
+    write(*child, random() % 900'000, std::string(1 + random() % 9000, static_cast<char>('a' + i)));
+  const IoStatus zeroed = run_blocking(
+      queue_, [&](Io& io) { return child->zero(io, {10'000, 30'000}, false, Durability::with_flush); });
+  ASSERT_TRUE(zeroed.ok());
+  (void)read(*child, 0, k_size_bytes);
+  const std::string expected = read(*child, 0, k_size_bytes);
+  int faulting = 0;
+  for (int i = 0; i < 500; ++i) {
+    const std::uint64_t length = 1 + random() % 20'000;
+    const Range range{random() % (k_size_bytes - length + 1), length};
+    ReadView view;
+    ASSERT_TRUE(child->view(range, view)) << length << " at " << range.offset;
+    ASSERT_EQ(sent(view), expected.substr(range.offset, length)) << length << " at " << range.offset;
+    faulting += view.may_fault ? 1 : 0;
+  }
+  EXPECT_GT(faulting, 400);
+  ReadView view;
+  ASSERT_TRUE(child->view({20'000, 10'000}, view));
+  EXPECT_FALSE(view.may_fault) << "zeros are the program's own";
+  EXPECT_TRUE(child->close(queue_).ok());
+}
+
+TEST_F(CowTargetTest, ABaseCutShortUnderAViewIsAnError) {
+  create("work.oxb", "base.img", native::BaseKind::raw);
+  auto device = open("work.oxb");
+  write(*device, 0, std::string(8192, 'w'));
+  (void)read(*device, 0, k_size_bytes);
+  (void)read(*device, 0, k_size_bytes);
+  ReadView view;
+  ASSERT_TRUE(device->view({4096, 100'000}, view));
+  ASSERT_TRUE(view.may_fault);
+  std::filesystem::resize_file(path("base.img"), 50'000);
+  EXPECT_EQ(sent(view), std::unexpected(EFAULT));
+  EXPECT_FALSE(device->view({48'000, 4096}, view)) << "there are zeros where the file ends now";
+  std::string out(4096, '?');
+  EXPECT_EQ(
+      run_blocking(queue_,
+                   [&](Io& io) { return device->read(io, 48'000, std::as_writable_bytes(std::span(out))); }),
+      IoStatus::error(EIO));
+  ASSERT_TRUE(device->view({0, 8192}, view)) << "what the layer has is there";
+  EXPECT_EQ(sent(view), std::string(8192, 'w'));
+  EXPECT_TRUE(device->close(queue_).ok());
 }
 
 // More than one gathered write can hold, up to an end inside a cluster whose rest has to be filled in.
