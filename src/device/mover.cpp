@@ -9,9 +9,10 @@
 #include "os/canary.h"
 
 namespace oxbow {
-namespace {
 
 alignas(4096) constexpr std::array<std::byte, k_zeros_bytes> k_zeros{};
+
+namespace {
 
 // Appends `length` bytes at `base`, which nobody will write to.
 void append(Io& io, const std::byte* base, std::uint64_t length) noexcept {
@@ -33,8 +34,6 @@ void append_zeros(Io& io, std::uint64_t length) noexcept {
 }
 
 }  // namespace
-
-std::span<const std::byte> zeros() noexcept { return k_zeros; }
 
 std::uint64_t Mover::read_now(Io& io, Range range, std::span<std::byte> out, IoStatus& status) noexcept {
   std::uint64_t filled = 0;
