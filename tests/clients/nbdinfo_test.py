@@ -24,9 +24,11 @@ class NbdinfoTest(ClientTest):
         export = about["exports"][0]
         self.assertEqual(export["export-size"], self.SIZE)
         expected = {"is_rotational": False, "is_read_only": False, "can_flush": True, "can_fua": True,
-                    "can_multi_conn": True, "can_trim": True, "can_zero": True}
+                    "can_multi_conn": True, "can_trim": True, "can_zero": True, "can_fast_zero": True, "can_df": True,
+                    "can_cache": True, "contexts": ["base:allocation", "qemu:allocation-depth"]}
         self.assertEqual({name: export[name] for name in expected}, expected)
-        for what in ("write", "flush", "fua", "multi-conn", "trim", "zero"):
+        for what in ("write", "flush", "fua", "multi-conn", "trim", "zero", "fast-zero", "df", "cache",
+                     "structured-reply"):
             with self.subTest(what):
                 self.run_client("nbdinfo", "--can", what, server.uri)
         self.stop(server)

@@ -329,6 +329,15 @@ TEST_F(NbdTlsWire, ByeTellsTheClient) {
   EXPECT_EQ(send(Bytes(10)), -EPIPE);
 }
 
+TEST_F(NbdTlsWire, RenegotiationEndsIt) {
+  ASSERT_EQ(connect(keys(), {.priorities = "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+ECDHE-PSK:+DHE-PSK:+PSK"}),
+            Step::done);
+  EXPECT_FALSE(client_->handshake());
+  Bytes buffer(100);
+  EXPECT_EQ(wire_->receive(buffer), -EPROTO);
+  EXPECT_EQ(send(buffer), -EPIPE);
+}
+
 TEST_F(NbdTlsWire, RekeyingInBothDirections) {
   ASSERT_EQ(connect_with_key(), Step::done);
   ASSERT_EQ(gnutls_protocol_get_version(client_->session()), GNUTLS_TLS1_3);
