@@ -83,8 +83,8 @@ class ClientTest(CommandTest):
         """Ends a server, which has to have nothing to complain about."""
         self.assertEqual(server.stop(), (0, ""))
 
-    def connect(self, server):
-        client = NbdClient(socket_of(server.uri))
+    def connect(self, server, **how):
+        client = NbdClient(socket_of(server.uri), **how)
         self.addCleanup(client.socket.close)
         return client
 
