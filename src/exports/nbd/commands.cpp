@@ -135,6 +135,12 @@ void Transmission::read_on(Request& request) noexcept {
   submitted(request, read_part(queue_, device_, request).detach(request));
 }
 
+// Its memory faulted before anything of the reply was out.
+void Transmission::read_again(Request& request) noexcept {
+  request.begun = false;
+  read_into_buffer(request);
+}
+
 void Transmission::write(Request& request, std::span<const std::byte> payload) noexcept {
   const Progress progress =
       device_.write(request, request.header.offset, payload, durability(request.header));

@@ -96,6 +96,7 @@ void Replies::drop() noexcept {
 
 Replies::Sent Replies::send(Wire& wire) noexcept {
   while (first_ != nullptr) {
+    if (turn_is_over()) return Sent::some;
     Gathered gathered(first_sent_);
     const Request* each = first_;
     while (each != nullptr && gathered.add(each->reply)) each = each->next_reply;
@@ -103,6 +104,7 @@ Replies::Sent Replies::send(Wire& wire) noexcept {
     if (result == -EAGAIN) return Sent::some;
     if (result == -EFAULT && cope_with_fault()) continue;
     if (result < 0) return Sent::failed;
+    turn_bytes_ += static_cast<std::size_t>(result);
     sent(static_cast<std::size_t>(result));
     if (static_cast<std::size_t>(result) < gathered.bytes()) return Sent::some;
   }

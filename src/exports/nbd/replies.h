@@ -21,7 +21,7 @@ class Replies {
  public:
   enum class Sent : std::uint8_t {
     all,
-    some,    // the client takes no more for now
+    some,    // the client takes no more for now, or the turn is over
     failed,  // the client is gone, or must be left: drop()
   };
 
@@ -38,6 +38,12 @@ class Replies {
   [[nodiscard]] Sent send(Wire& wire) noexcept;
   void drop() noexcept;
 
+  // Begins a turn. In one turn no more is sent than some MiB: a client that takes its replies as fast as they
+  // come must not keep others waiting.
+  void begin_turn() noexcept { turn_bytes_ = 0; }
+  [[nodiscard]] bool turn_is_over() const noexcept { return turn_bytes_ >= k_turn_bytes; }
+  static constexpr std::size_t k_turn_bytes = 8U << 20;
+
   [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }  // still to be sent
@@ -53,6 +59,7 @@ class Replies {
   Request* last_ = nullptr;
   std::size_t count_ = 0;
   std::size_t bytes_ = 0;
+  std::size_t turn_bytes_ = 0;  // sent in this turn
   std::size_t first_sent_ = 0;  // bytes of the first reply that are out
 };
 

@@ -109,6 +109,57 @@ TEST(NbdStructuredParts, LargeReadsHoldLittleMemoryAndGoOnOneAfterTheOther) {
   }
 }
 
+// A wire that takes everything at once. Thread safety: none.
+class GreedyWire final : public Wire {
+ public:
+  explicit GreedyWire(Bytes sent) : sent_(std::move(sent)) {}
+  std::ptrdiff_t receive(std::span<std::byte> into) noexcept override {
+    const std::size_t count = std::min(into.size(), sent_.size() - at_);
+    if (count == 0) return -EAGAIN;
+    std::ranges::copy(std::span(sent_).subspan(at_, count), into.begin());
+    at_ += count;
+    return static_cast<std::ptrdiff_t>(count);
+  }
+  std::ptrdiff_t send(std::span<const iovec> pieces) noexcept override {
+    std::size_t bytes = 0;
+    for (const iovec& each : pieces) bytes += each.iov_len;
+    taken += bytes;
+    return static_cast<std::ptrdiff_t>(bytes);
+  }
+  std::size_t available() noexcept override { return sent_.size() - at_; }
+
+  std::uint64_t taken = 0;
+
+ private:
+  Bytes sent_;
+  std::size_t at_ = 0;
+};
+
+TEST(NbdStructuredParts, AFastReaderGetsTurnsAndNotAllTheTime) {
+  for (const bool memory : {false, true}) {
+    TestDevice disk(32 << 20, memory);
+    const Export served{.name = "", .device = &disk.device};
+    Queue queue;
+    Bytes sent;
+    for (std::uint64_t i = 0; i < 16; ++i) sent = sent + request(Command::read, i, 0, 32 << 20);
+    GreedyWire wire(sent);
+    Transmission transmission(wire, queue, {.served = &served, .structured_replies = true});
+    std::uint64_t before = 0;
+    unsigned turns = 0;
+    while (true) {
+      const Interest wanted = transmission.step(true);
+      EXPECT_LE(wire.taken - before, Replies::k_turn_bytes + (64U << 20)) << "what was queued, at most";
+      before = wire.taken;
+      if (!wanted.again && !wanted.send) break;
+      ++turns;
+    }
+    EXPECT_GE(turns, 5U);
+    EXPECT_GE(wire.taken, 16 * (std::uint64_t{32} << 20));
+    transmission.end("done");
+    EXPECT_TRUE(transmission.step(false).ended);
+  }
+}
+
 TEST(NbdStructuredParts, ErrorInTheMiddleOfALargeReadComesWithItsOffset) {
   TestDevice disk(8 << 20);
   Session session(disk.device, k_structured);

@@ -141,7 +141,11 @@ inline ReceivedReply ask(const Session& session, Command command, std::uint64_t 
                          std::uint32_t length, unsigned flags = 0) {
   demand(session.client.send(request(command, cookie, offset, length, static_cast<std::uint16_t>(flags))),
          "the connection ended");
-  return receive_reply(session.client, cookie);
+  ReceivedReply reply = receive_reply(session.client, cookie);
+  const std::uint64_t failed_at = reply.error_offset.value_or(offset);
+  demand(failed_at >= offset && failed_at - offset < std::max(length, 1U),
+         "an error lies within the request");
+  return reply;
 }
 
 }  // namespace oxbow::nbd

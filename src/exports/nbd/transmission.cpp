@@ -29,7 +29,7 @@ Transmission::Transmission(Wire& wire, Queue& queue, const Negotiated& negotiate
       pool_(limits.requests),
       received_(queue.buffers(), limits.requests),
       replies_({.out = [](Request& request) noexcept { request.owner->is_out(request); },
-                .faulted = [](Request& request) noexcept { request.owner->read_into_buffer(request); }}),
+                .faulted = [](Request& request) noexcept { request.owner->read_again(request); }}),
       payload_(device_, queue) {
   assert(limits.requests >= 2);  // a write in chunks is one, and each of its chunks
 }
@@ -45,9 +45,12 @@ void Transmission::begin(std::span<const std::byte> early) noexcept {
 }
 
 Interest Transmission::step(bool readable) noexcept {
+  replies_.begin_turn();
   work();
   bool received = false;
-  if (receives() && (readable || refusing_ || wire_.holds_received())) {
+  // What is left of a turn that is over comes before anything new.
+  const bool handled = !replies_.turn_is_over();
+  if (handled && receives() && (readable || refusing_ || wire_.holds_received())) {
     received = receive();
     if (received) {
       work();
@@ -65,7 +68,7 @@ void Transmission::work() noexcept {
     handle_received();
     was_full = !room();
     send();
-  } while (was_full && room());
+  } while (was_full && room() && !replies_.turn_is_over());
 }
 
 bool Transmission::receives() const noexcept { return !ended_ && (room() || to_drop_ > 0); }
@@ -77,6 +80,7 @@ Interest Transmission::interest(bool received) noexcept {
   // At the stop, that nothing more comes has to be found out.
   const bool must_ask = (refusing_ && received) || wire_.holds_received();
   wanted.again = guessed_ || (wanted.receive && must_ask);
+  wanted.again = wanted.again || (replies_.turn_is_over() && !wanted.ended);
   if (!wanted.again && received_.bytes().empty()) received_.release();
   return wanted;
 }
@@ -114,7 +118,7 @@ bool Transmission::room() const noexcept {
 }
 
 void Transmission::handle_received() noexcept {
-  while (!ended_ && handle_one()) {
+  while (!ended_ && !replies_.turn_is_over() && handle_one()) {
     if (replies_.count() >= k_early_replies || replies_.bytes() >= k_early_bytes) send();
   }
 }

@@ -105,6 +105,7 @@ class Transmission {
   [[nodiscard]] bool may_fragment(const Request& request) const noexcept;
   void read_into_buffer(Request& request) noexcept;
   void read_on(Request& request) noexcept;
+  void read_again(Request& request) noexcept;
   void write(Request& request, std::span<const std::byte> payload) noexcept;
   void begin_payload(const RequestHeader& header) noexcept;
   [[nodiscard]] bool feed_payload() noexcept;
