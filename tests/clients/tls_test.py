@@ -212,6 +212,19 @@ class TlsTest(ClientTest):
                 client.recv(1)
         self.end(server)
 
+    def test_a_file_that_is_cut_short_fails_requests_only(self):
+        self.make_keys()
+        self.make_image(self.path("short.img"), 8 * MIB, seed=2)
+        server = self.serve("--file", "short.img", "--read-only", "--nbd", "tcp:127.0.0.1:0", "--tls-psk",
+                            "keys/keys.psk")
+        self.run_client("nbdcopy", self.with_key(server), self.path("copy.img"))
+        self.assert_same_file("copy.img", "short.img")
+        os.truncate(self.path("short.img"), MIB + 5000)
+        self.assert_refused("(?i)error", "nbdcopy", self.with_key(server), self.path("copy.img"))
+        self.assert_size(self.with_key(server), 8 * MIB)
+        self.assertIsNone(server.process.poll(), "it was ended by the missing bytes")
+        server.stop()
+
     def test_remote_addresses_need_no_permission(self):
         self.make_keys()
         server = self.serve("--ram", "1M", "--nbd", "tcp:0.0.0.0:0", "--tls-psk", "keys/keys.psk")
