@@ -33,15 +33,17 @@ Buffer BufferPool::take(std::size_t bytes) noexcept {
     memory = static_cast<std::byte*>(std::aligned_alloc(k_alignment_bytes, rounded));
   }
   if (memory == nullptr) return {};
+  lent_bytes_ += rounded;
   buffer.pool_ = this;
   buffer.bytes_ = {memory, bytes};
   return buffer;
 }
 
 void BufferPool::give_back(std::byte* memory, std::size_t size_class) noexcept {
+  const std::size_t size = k_alignment_bytes << size_class;
+  lent_bytes_ -= size;
   if (size_class < k_classes) {
     Class& to = classes_[size_class];
-    const std::size_t size = k_alignment_bytes << size_class;
     if (to.count < to.kept.size() && (to.count == 0 || (to.count + 1) * size <= k_kept_bytes)) {
       to.kept[to.count++] = memory;
       return;

@@ -53,6 +53,8 @@ class BufferPool {
 
   // A buffer of exactly `bytes` usable bytes (contents undefined); !valid() when memory is short.
   [[nodiscard]] Buffer take(std::size_t bytes) noexcept;
+  // Memory of all buffers that are on loan.
+  [[nodiscard]] std::size_t lent_bytes() const noexcept { return lent_bytes_; }
 
  private:
   friend class Buffer;
@@ -65,6 +67,7 @@ class BufferPool {
     std::size_t count = 0;
   };
   std::array<Class, k_classes> classes_{};
+  std::size_t lent_bytes_ = 0;
 };
 
 }  // namespace oxbow

@@ -75,6 +75,7 @@ bool Transmission::receives() const noexcept { return !ended_ && (room() || to_d
 
 Interest Transmission::interest(bool received) noexcept {
   Interest wanted{.receive = receives(), .send = !replies_.empty()};
+  wanted.starved = !ended_ && starved();
   wanted.ended = ended_ && in_device_ == 0 && !wanted.send;
   guessed_ = received && wanted.receive && guess_.likely();
   // At the stop, that nothing more comes has to be found out.
@@ -114,7 +115,11 @@ void Transmission::end(std::string_view why) noexcept {
 }
 
 bool Transmission::room() const noexcept {
-  return pool_.used() < limits_.requests && charged_ < limits_.bytes;
+  return pool_.used() < limits_.requests && charged_ < limits_.bytes && !starved();
+}
+
+bool Transmission::starved() const noexcept {
+  return charged_ > limits_.share_bytes && queue_.buffers().lent_bytes() > limits_.shared_bytes;
 }
 
 void Transmission::handle_received() noexcept {

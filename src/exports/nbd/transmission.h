@@ -22,6 +22,9 @@ namespace oxbow::nbd {
 struct TransmissionLimits {
   std::size_t requests = 128;  // accepted and not yet answered to the last byte; chunks of payload count too
   std::size_t bytes = 64U << 20;  // of payloads and replies; one request may exceed it
+  // When the buffers of all connections on the same queue are more, those that hold more than their share stop.
+  std::size_t shared_bytes = 128U << 20;
+  std::size_t share_bytes = 1U << 20;
 };
 
 // What a connection can go on with.
@@ -29,6 +32,7 @@ struct Interest {
   bool receive = false;  // when the socket is readable
   bool send = false;     // when it takes more
   bool again = false;    // at once: there is probably more to receive
+  bool starved = false;  // when others on the queue have given buffers back
   bool ended = false;    // with nothing: it is over, and nothing of it is in flight
 };
 
@@ -98,6 +102,7 @@ class Transmission {
   static void completed(Io& io) noexcept;
 
   [[nodiscard]] bool room() const noexcept;
+  [[nodiscard]] bool starved() const noexcept;
   void handle_received() noexcept;
   [[nodiscard]] bool handle_one() noexcept;
   void dispatch(const RequestHeader& header, std::span<const std::byte> payload) noexcept;

@@ -32,7 +32,8 @@ struct Worker::Served {
   std::list<Served>::iterator self;
   std::uint32_t watched = 0;  // what epoll looks for
   bool in_epoll = false;
-  bool ready = false;  // in ready_
+  bool ready = false;    // in ready_
+  bool starved = false;  // in starved_
   bool readable = false;
   bool hung_up = false;
 };
@@ -91,6 +92,7 @@ void Worker::run() noexcept {
     take_adopted();
     apply_stop();
     run_ready();
+    feed_starved();
     if (stopped_ != Stop::no && served_.empty() && !any_adopted_.load(std::memory_order_acquire)) break;
     queue_.submit();
     wait();
@@ -120,7 +122,7 @@ void Worker::take_adopted() noexcept {
 
 void Worker::take_in(std::unique_ptr<Connection> connection) {
   // Room for all, so that nothing later on can fail for want of it.
-  for (auto* list : {&ready_, &turn_, &haggling_}) {
+  for (auto* list : {&ready_, &turn_, &haggling_, &starved_}) {
     if (list->capacity() <= served_.size()) list->reserve(2 * served_.size() + 16);
   }
   Served& served = served_.emplace_back(*this, std::move(connection));
@@ -152,6 +154,16 @@ void Worker::make_ready(Served& served) noexcept {
   ready_.push_back(&served);
 }
 
+// Those who wait for buffers look again when there are fewer about.
+void Worker::feed_starved() noexcept {
+  if (starved_.empty() || queue_.buffers().lent_bytes() >= lent_when_starved_bytes_) return;
+  for (Served* each : starved_) {
+    each->starved = false;
+    make_ready(*each);
+  }
+  starved_.clear();
+}
+
 void Worker::run_ready() noexcept {
   turn_.swap(ready_);
   for (Served* each : turn_) step(*each);
@@ -168,6 +180,10 @@ void Worker::step(Served& served) noexcept {
     wanted = served.connection->step(false);
   }
   if (wanted.ended) return remove(served);
+  if (wanted.starved) {
+    if (!std::exchange(served.starved, true)) starved_.push_back(&served);
+    lent_when_starved_bytes_ = queue_.buffers().lent_bytes();
+  }
   if (!served.connection->deadline()) std::erase(haggling_, &served);
   if (!served.hung_up || wanted.receive) watch(served, wanted);
   if (wanted.again) {
@@ -200,6 +216,7 @@ void Worker::unwatch(Served& served) noexcept {
 void Worker::remove(Served& served) noexcept {
   unwatch(served);
   std::erase(haggling_, &served);
+  if (served.starved) std::erase(starved_, &served);
   log_end(served.connection->why_ended());
   served_.erase(served.self);
   count_.fetch_sub(1, std::memory_order_relaxed);

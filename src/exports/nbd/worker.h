@@ -83,6 +83,7 @@ class Worker {
   void take_in(std::unique_ptr<Connection> connection);
   void apply_stop() noexcept;
   void run_ready() noexcept;
+  void feed_starved() noexcept;
   void step(Served& served) noexcept;
   void watch(Served& served, const Interest& wanted) noexcept;
   void unwatch(Served& served) noexcept;
@@ -104,6 +105,8 @@ class Worker {
   std::vector<Served*> ready_;     // to be stepped
   std::vector<Served*> turn_;      // being stepped
   std::vector<Served*> haggling_;  // those with a deadline
+  std::vector<Served*> starved_;   // those that wait for others' buffers
+  std::size_t lent_when_starved_bytes_ = 0;
   unsigned turns_without_look_ = 0;
   bool completions_ = false;  // the queue has something to run
   Stop stopped_ = Stop::no;

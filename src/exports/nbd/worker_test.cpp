@@ -46,10 +46,14 @@ class NbdWorker : public ::testing::Test {
     return raw;
   }
   void wait_until_ended() const {
-    while (!worker_->ended()) std::this_thread::yield();
+    const auto until = steady_clock::now() + std::chrono::seconds(20);
+    while (!worker_->ended() && steady_clock::now() < until) std::this_thread::yield();
+    EXPECT_TRUE(worker_->ended());
   }
   void wait_for_pending(std::size_t count) {
-    while (disk_.store->waiting() < count) std::this_thread::yield();
+    const auto until = steady_clock::now() + std::chrono::seconds(20);
+    while (disk_.store->waiting() < count && steady_clock::now() < until) std::this_thread::yield();
+    EXPECT_GE(disk_.store->waiting(), count);
   }
 
   TestDevice disk_{1 << 20};
@@ -128,6 +132,48 @@ TEST_F(NbdWorker, AClientThatLeftIsWaitedForInSleep) {
   EXPECT_EQ(worker_->connections(), 1U);
   disk_.store->release();
   while (worker_->connections() > 0) std::this_thread::yield();
+}
+
+TEST_F(NbdWorker, AClientThatTakesNothingLeavesBuffersForTheOthers) {
+  start();
+  const TransmissionLimits limits{.shared_bytes = 4 << 20, .share_bytes = 256 << 10};
+  const RawClient greedy = connected(limits);
+  const RawClient modest = connected(limits);
+  disk_.store->hold();
+  constexpr std::uint32_t k_large = 1 << 20;
+  Bytes many;
+  for (std::uint64_t i = 0; i < 32; ++i) many = many + request(Command::read, i, 0, k_large);
+  ASSERT_TRUE(greedy.send(many));
+  wait_for_pending(4);
+  std::this_thread::sleep_for(milliseconds(20));
+  const std::size_t of_greedy = disk_.store->waiting();
+  EXPECT_LE(of_greedy, 5U) << "as many as fit, and the one that went over";
+  ASSERT_TRUE(modest.send(request(Command::read, 99, 0, 512)));
+  wait_for_pending(of_greedy + 1);
+
+  disk_.store->release();
+  EXPECT_EQ(modest.receive(16 + 512), simple_reply(99) + Bytes(512));
+  for (std::uint64_t i = 0; i < 32; ++i) EXPECT_EQ(greedy.receive(16 + k_large).size(), 16 + k_large) << i;
+}
+
+// A client waits for buffers while another gives them back and nothing else happens.
+TEST_F(NbdWorker, WhoWaitsForBuffersGoesOnWhenThereAreSome) {
+  start();
+  const TransmissionLimits limits{.shared_bytes = 2 << 20, .share_bytes = 0};
+  const RawClient first = connected(limits);
+  const RawClient second = connected(limits);
+  disk_.store->hold();
+  constexpr std::uint32_t k_large = 1 << 20;
+  const Bytes two = request(Command::read, 1, 0, k_large) + request(Command::read, 2, 0, k_large);
+  ASSERT_TRUE(first.send(two));
+  wait_for_pending(2);
+  ASSERT_TRUE(second.send(two));
+  wait_for_pending(3);
+  EXPECT_EQ(disk_.store->waiting(), 3U) << "the second client's second read waits";
+  disk_.store->release();
+  for (const RawClient* each : {&first, &second}) {
+    EXPECT_EQ(each->receive(2 * (16 + k_large)).size(), 2 * (16 + k_large));
+  }
 }
 
 TEST_F(NbdWorker, WhatComesAfterTheStopIsRefusedAndWhatIsInFlightFinished) {
