@@ -56,7 +56,7 @@ class CertificateList {
   explicit CertificateList(std::string path) : path_(std::move(path)) {}
   ~CertificateList() {
     for (unsigned i = 0; i < count_; ++i) gnutls_x509_crt_deinit(all_[i]);
-    gnutls_free(all_);
+    gnutls_free(static_cast<void*>(all_));
   }
   CertificateList(const CertificateList&) = delete;
   CertificateList& operator=(const CertificateList&) = delete;
