@@ -385,8 +385,9 @@ class DifferentialTest(ClientTest):
 
     def test_contexts_are_those_of_the_last_set_meta_context(self):
         paths = self.peers()
-        for label, between in (("one of nothing", nbd.meta_data(b"")),
-                               ("no other", None)):
+        lengths_wrong = nbd.name_field(b"") + struct.pack(">I", 7)
+        for label, between in (("no other", None), ("one of nothing", nbd.meta_data(b"")),
+                               ("one that fails", lengths_wrong)):
             answers = {}
             for name, path in paths.items():
                 with nbd.Haggler(path) as haggler:
