@@ -47,7 +47,11 @@ ExitStatus fail(const Error& error);
 void add_check(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
+void add_list(CLI::App& app, Chosen& chosen);
 void add_map(CLI::App& app, Chosen& chosen);
 void add_serve(CLI::App& app, Chosen& chosen);
+void add_status(CLI::App& app, Chosen& chosen);
+void add_sync(CLI::App& app, Chosen& chosen);
+void add_table(CLI::App& app, Chosen& chosen);
 
 }  // namespace oxbow

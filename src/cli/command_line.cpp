@@ -44,6 +44,10 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_info(app, chosen);
   add_map(app, chosen);
   add_check(app, chosen);
+  add_list(app, chosen);
+  add_status(app, chosen);
+  add_table(app, chosen);
+  add_sync(app, chosen);
   if (const std::string why = wrong_command(app, argc, argv); !why.empty()) return wrong_usage(app, why);
   try {
     app.parse(argc, argv);

@@ -30,9 +30,13 @@ Result<UniqueFd> open_run_directory(const std::string& path) {
   return fd;
 }
 
-Result<std::string> run_directory() {
+std::string run_directory_path() {
   const char* const runtime = std::getenv("XDG_RUNTIME_DIR");
-  std::string path = (runtime != nullptr && *runtime == '/' ? std::string(runtime) : "/run") + "/oxbow";
+  return (runtime != nullptr && *runtime == '/' ? std::string(runtime) : "/run") + "/oxbow";
+}
+
+Result<std::string> run_directory() {
+  std::string path = run_directory_path();
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return std::unexpected(Error::from_errno("cannot make run directory", path, errno));
   }

@@ -8,8 +8,9 @@
 
 namespace oxbow {
 
-// Where this user's sockets are: $XDG_RUNTIME_DIR/oxbow, or /run/oxbow where that is not set. Made, for this
-// user alone, when it is not there. Fails as open_run_directory() does.
+// Where this user's sockets are: $XDG_RUNTIME_DIR/oxbow, or /run/oxbow where that is not set.
+[[nodiscard]] std::string run_directory_path();
+// The same, and made, for this user alone, when it is not there. Fails as open_run_directory() does.
 [[nodiscard]] Result<std::string> run_directory();
 
 // Opens a directory for sockets. Fails when it isn't one, belongs to another user or can be written to by others:
