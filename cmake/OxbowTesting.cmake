@@ -9,7 +9,10 @@ function(oxbow_set_test_properties test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  set(environment "OXBOW_SOURCE_DIR=${PROJECT_SOURCE_DIR}" "OXBOW_BUILD_DIR=${PROJECT_BINARY_DIR}" ${arg_ENVIRONMENT})
+  # Tests that run at the same time serve devices of the same names.
+  set(run_directory "${PROJECT_BINARY_DIR}/run/${test}")
+  file(MAKE_DIRECTORY "${run_directory}")
+  set(environment "XDG_RUNTIME_DIR=${run_directory}" "OXBOW_SOURCE_DIR=${PROJECT_SOURCE_DIR}" "OXBOW_BUILD_DIR=${PROJECT_BINARY_DIR}" ${arg_ENVIRONMENT})
   if(OXBOW_SANITIZE)
     list(APPEND environment "UBSAN_OPTIONS=print_stacktrace=1" "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1"
          "OXBOW_SANITIZE=${OXBOW_SANITIZE}")

@@ -39,6 +39,7 @@ class StatusText {
     text.add_table(status.at("table"));
     text.add_statistics(status.at("statistics"));
     text.add_latency(status.at("latency"), "latency");
+    for (const Json& client : status.at("clients")) text.add_client(client);
     return std::move(text.out_);
   }
 
@@ -103,6 +104,22 @@ class StatusText {
                              duration_text(number_of(counted, "p99_us")),
                              duration_text(number_of(counted, "total_ns") / count / 1000), count));
     }
+  }
+
+  void add_client(const Json& client) {
+    line("client", fmt::format("{}: {}, since {}{}{}", number_of(client, "id"), text_of(client, "peer"),
+                               text_of(client, "since"), client.at("tls").get<bool>() ? ", TLS" : "",
+                               client.at("structured_replies").get<bool>() ? ", structured replies" : ""));
+    const Json& counted = client.at("statistics");
+    std::string did;
+    for (const auto& [name, kind] : counted.items()) {
+      if (!kind.is_object() || number_of(kind, "requests") == 0) continue;
+      did += fmt::format("{}{} {}", did.empty() ? "" : ", ", number_of(kind, "requests"), name);
+      if (kind.contains("bytes") && number_of(kind, "bytes") > 0)
+        did += fmt::format(" ({})", size_of(kind, "bytes"));
+    }
+    line("", fmt::format("{}; {} errors", did.empty() ? "no requests" : did, number_of(counted, "errors")));
+    add_latency(client.at("latency"), "");
   }
 
   std::string out_;

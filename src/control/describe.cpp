@@ -11,6 +11,7 @@
 
 #include "device/device.h"
 #include "device/latency.h"
+#include "exports/nbd/server.h"
 
 namespace oxbow::control {
 namespace {
@@ -45,6 +46,40 @@ Json describe_latency(const LatencySnapshot& counted) {
                                              {"median_us", each.quantile_us(0.5)},
                                              {"p99_us", each.quantile_us(0.99)},
                                              {"buckets", each.buckets}};
+  }
+  return json;
+}
+
+Json describe_client(const nbd::ClientStatus& client) {
+  Json contexts = Json::array();
+  if (client.allocation) contexts.push_back("base:allocation");
+  if (client.depth) contexts.push_back("qemu:allocation-depth");
+  const bool tcp = !client.peer.address.empty();
+  Json statistics;
+  for (std::size_t kind = 0; kind < k_request_kinds; ++kind) {
+    statistics[std::string(k_kind_names[kind])] = {{"requests", client.latency.kinds[kind].count()},
+                                                   {"bytes", client.bytes[kind]}};
+  }
+  statistics["other"] = {{"requests", client.other_requests}};
+  statistics["errors"] = client.errors;
+  return {{"id", client.id},
+          {"peer", client.peer.text()},
+          {"pid", tcp ? Json(nullptr) : Json(client.peer.pid)},
+          {"uid", tcp ? Json(nullptr) : Json(client.peer.uid)},
+          {"since", time_text(client.since)},
+          {"export", client.export_name},
+          {"tls", client.encrypted},
+          {"structured_replies", client.structured_replies},
+          {"contexts", std::move(contexts)},
+          {"statistics", std::move(statistics)},
+          {"latency", describe_latency(client.latency)}};
+}
+
+Json describe_clients(const Served& served, const ServedDevice& device) {
+  Json json = Json::array();
+  if (served.server == nullptr) return json;
+  for (const nbd::ClientStatus& client : served.server->clients()) {
+    if (client.serving && client.device == device.device) json.push_back(describe_client(client));
   }
   return json;
 }
@@ -113,6 +148,7 @@ Json describe(const Served& served, const ServedDevice& device) {
   }
   json["statistics"] = describe_statistics(device.device->statistics());
   json["latency"] = describe_latency(device.device->latencies());
+  json["clients"] = describe_clients(served, device);
   return json;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <iterator>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "device/device.h"
 #include "device/latency.h"
 #include "device/statistics.h"
+#include "exports/nbd/server.h"
 
 namespace oxbow::control {
 namespace {
@@ -88,6 +90,21 @@ void add_gauges(Text& text, const Served& served) {
   }
 }
 
+void add_clients(Text& text, const Served& served) {
+  if (served.server == nullptr) return;
+  const std::vector<nbd::ClientStatus> clients = served.server->clients();
+  text.family("oxbow_device_clients", "gauge", "Clients that use the device now.");
+  for (const ServedDevice& device : served.devices) {
+    const auto uses = [&](const nbd::ClientStatus& client) {
+      return client.serving && client.device == device.device;
+    };
+    text.print("oxbow_device_clients{{device=\"{}\"}} {}\n", escaped(device.name),
+               std::ranges::count_if(clients, uses));
+  }
+  text.family("oxbow_clients_haggling", "gauge", "Clients that have not chosen a device yet.");
+  text.print("oxbow_clients_haggling {}\n", std::ranges::count(clients, false, &nbd::ClientStatus::serving));
+}
+
 void add_histogram(Text& text, std::string_view labels, const LatencySnapshot::Kind& kind) {
   constexpr std::string_view k_name = "oxbow_device_latency_seconds";
   std::uint64_t sum = 0;
@@ -126,6 +143,7 @@ std::string metrics_text(const Served& served) {
   const auto started = std::chrono::duration<double>(served.started.time_since_epoch()).count();
   text.print("oxbow_start_time_seconds {:.3f}\n", started);
   add_gauges(text, served);
+  add_clients(text, served);
   add_counters(text, served);
   add_latencies(text, served);
   return text.take();

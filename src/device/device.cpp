@@ -198,6 +198,11 @@ bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
   return true;
 }
 
+void Device::viewed(Queue& queue, Range range) noexcept {
+  parts_->statistics.add(queue.shard(), Counter::reads);
+  parts_->statistics.add(queue.shard(), Counter::read_bytes, range.length);
+}
+
 std::span<std::byte> Device::direct(Range range) noexcept {
   if (range.empty() || !check_change(range).ok()) return {};
   Plan plan;

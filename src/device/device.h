@@ -100,6 +100,8 @@ class Device {
   // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory
   // at once; else returns false, and read() is the way. The range must be within the device.
   [[nodiscard]] bool view(Range range, ReadView& view) noexcept;
+  // A read of `range` is answered from a view.
+  void viewed(Queue& queue, Range range) noexcept;
   // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else
   // empty, and write() is the way. What is put there is seen at once. Call received() when all of it is
   // there, before the request is answered; without FUA.

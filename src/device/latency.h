@@ -8,10 +8,17 @@
 #include <array>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 namespace oxbow {
+
+// Nanoseconds of the steady clock.
+[[nodiscard]] inline std::uint64_t steady_ns() noexcept {
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(since).count());
+}
 
 enum class RequestKind : std::uint8_t {
   read,

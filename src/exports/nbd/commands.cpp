@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "exports/nbd/block_status.h"
@@ -109,7 +110,10 @@ void Transmission::read(Request& request) noexcept {
   const std::size_t charge = in_parts ? std::min(range.length, k_part_bytes) : range.length;
   request.charged += charge;
   charged_ += charge;
-  if (at_hand) return finished(request, {});
+  if (at_hand) {
+    device_.viewed(queue_, range);
+    return finished(request, {});
+  }
   if (!in_parts) return read_into_buffer(request);
   request.left = range;
   read_on(request);
@@ -211,11 +215,48 @@ Request* Transmission::take(const RequestHeader& header, std::size_t charge) noe
   if (request == nullptr) return nullptr;
   request->header = header;
   request->charged = charge;
+  request->arrived_ns = received_ns_;
   charged_ += charge;
   return request;
 }
 
+namespace {
+
+std::optional<RequestKind> kind_of(Command command) noexcept {
+  switch (command) {
+    case Command::read:
+      return RequestKind::read;
+    case Command::write:
+      return RequestKind::write;
+    case Command::trim:
+    case Command::write_zeroes:
+      return RequestKind::change;
+    case Command::flush:
+      return RequestKind::flush;
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+// The clock is read once for all that are released by one send().
+void Transmission::count(const Request& request) noexcept {
+  if (request.parent != nullptr || request.abandoned || gone_) return;
+  if (request.failed && record_ != nullptr) record_->failed();
+  const auto kind = kind_of(request.header.command);
+  if (!kind) {
+    if (record_ != nullptr) record_->answered_other();
+    return;
+  }
+  if (sent_ns_ == 0) sent_ns_ = steady_ns();
+  const std::uint64_t took_ns = sent_ns_ - request.arrived_ns;
+  device_.took(queue_, *kind, took_ns);
+  if (record_ != nullptr) record_->answered(*kind, request.failed ? 0 : request.header.length, took_ns);
+}
+
 void Transmission::release(Request& request) noexcept {
+  count(request);
   charged_ -= request.charged;
   pool_.give_back(request);
 }
@@ -286,6 +327,7 @@ void Transmission::put_failure(Request& request, IoStatus status, std::string_vi
   reply.clear();
   const std::uint32_t error = wire_error(header, status);
   const std::uint64_t failed_at = request.left.offset;
+  request.failed = true;
   request.left = {};
   if (!negotiated_.structured_replies) {
     put_simple(reply, header.cookie, error);

@@ -91,7 +91,9 @@ void Connection::haggled(std::span<const std::byte> early) {
     why_ended_ = handshake_.why_closed();
     return;
   }
-  transmission_.emplace(wire(), *queue_, handshake_.negotiated(), options_.limits, waker_);
+  if (options_.record != nullptr) options_.record->agreed(handshake_.negotiated());
+  transmission_.emplace(wire(), *queue_, handshake_.negotiated(), options_.limits, waker_,
+                        options_.record.get());
   transmission_->begin(early);
   phase_ = Phase::serving;
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "exports/nbd/client_record.h"
 #include "exports/nbd/export.h"
 #include "exports/nbd/handshake.h"
 #include "exports/nbd/tls_credentials.h"
@@ -35,6 +36,7 @@ class Connection {
   struct Options {
     std::chrono::milliseconds handshake_limit{10'000};  // from the greeting to the chosen export
     TransmissionLimits limits;
+    std::unique_ptr<ClientRecord> record;  // of what it does; may be null
     std::string refusal;  // when not empty: the client is told this sentence and gets nothing
     std::shared_ptr<const TlsCredentials> tls;  // when set: nothing is served without TLS
   };

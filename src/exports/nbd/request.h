@@ -31,6 +31,9 @@ struct Request : Io {
   Buffer buffer;         // a read's data, a chunk's payload
   Slab* slab = nullptr;  // what a write's payload is in, pinned
 
+  std::uint64_t arrived_ns = 0;  // by the steady clock, when the batch that it is in was received
+  bool failed = false;           // is answered with an error
+
   Request* parent = nullptr;  // of a chunk: the write
   unsigned parts = 0;      // of a write in chunks: chunks in the device, and one for the payload on its way
   IoStatus outcome;        // of a write in chunks: the first error
@@ -73,6 +76,7 @@ class RequestPool {
     request.charged = 0;
     request.left = {};
     request.begun = false;
+    request.failed = false;
     request.parent = nullptr;
     request.parts = 0;
     request.outcome = {};

@@ -114,6 +114,7 @@ std::size_t Server::connections() const noexcept {
 
 void Server::serve(UniqueFd socket) {
   Connection::Options options;
+  options.record = clients_.add(Peer::of(socket.get()));
   options.handshake_limit = options_.handshake_limit;
   options.tls = options_.tls;
   if (const std::size_t others = connections(); others >= options_.max_connections) {

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "exports/nbd/client_record.h"
 #include "exports/nbd/export.h"
 #include "exports/nbd/listener.h"
 #include "exports/nbd/tls_credentials.h"
@@ -65,6 +66,9 @@ class Server {
   // at most about stop_limit plus the time that the devices need for what is in flight.
   void stop() noexcept;
 
+  // Those that are connected now.
+  [[nodiscard]] std::vector<ClientStatus> clients() const { return clients_.snapshot(); }
+
   // How clients call an export at socket number `listener`; the same for all sockets of one address.
   [[nodiscard]] std::string uri(std::string_view export_name = {}, std::size_t listener = 0) const;
 
@@ -81,6 +85,7 @@ class Server {
   Exports exports_;
   Options options_;
   std::vector<Listener> listeners_;
+  ClientList clients_;
   UniqueFd wake_;  // readable: a worker has ended, or it is time to stop
   std::atomic<bool> stopping_{false};
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -18,7 +18,7 @@ constexpr std::size_t k_early_bytes = 256U << 10;
 }  // namespace
 
 Transmission::Transmission(Wire& wire, Queue& queue, const Negotiated& negotiated,
-                           const TransmissionLimits& limits, Waker waker)
+                           const TransmissionLimits& limits, Waker waker, ClientRecord* record)
     : wire_(wire),
       queue_(queue),
       negotiated_(negotiated),
@@ -30,7 +30,8 @@ Transmission::Transmission(Wire& wire, Queue& queue, const Negotiated& negotiate
       received_(queue.buffers(), limits.requests),
       replies_({.out = [](Request& request) noexcept { request.owner->is_out(request); },
                 .faulted = [](Request& request) noexcept { request.owner->read_again(request); }}),
-      payload_(device_, queue) {
+      payload_(device_, queue),
+      record_(record) {
   assert(limits.requests >= 2);  // a write in chunks is one, and each of its chunks
 }
 
@@ -38,6 +39,7 @@ Transmission::~Transmission() = default;
 
 void Transmission::begin(std::span<const std::byte> early) noexcept {
   if (early.empty()) return;
+  received_ns_ = steady_ns();
   const auto room = received_.room();
   if (room.size() < early.size()) return end("no memory to receive into");
   std::memcpy(room.data(), early.data(), early.size());
@@ -131,6 +133,7 @@ void Transmission::handle_received() noexcept {
 // --- the socket ---
 
 void Transmission::send() noexcept {
+  sent_ns_ = 0;
   if (replies_.send(wire_) != Replies::Sent::failed) return;
   gone_ = true;
   replies_.drop();
@@ -158,6 +161,7 @@ bool Transmission::receive() noexcept {
     end(got == 0 ? "the client closed the connection" : "the connection broke");
     return true;
   }
+  received_ns_ = steady_ns();
   if (to_payload) {
     payload_put(static_cast<std::size_t>(got));
   } else {

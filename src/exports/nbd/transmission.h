@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "exports/nbd/check_request.h"
+#include "exports/nbd/client_record.h"
 #include "exports/nbd/negotiated.h"
 #include "exports/nbd/payload.h"
 #include "exports/nbd/receive_buffer.h"
@@ -71,9 +72,10 @@ class Guess {
 // Thread safety: belongs to the thread that owns `queue`.
 class Transmission {
  public:
-  // Wire, queue and export are borrowed. `waker` is called whenever a request was finished by the device.
+  // Wire, queue, export and `record` (null: nothing is recorded) are borrowed. `waker` is called whenever a request
+  // was finished by the device.
   Transmission(Wire& wire, Queue& queue, const Negotiated& negotiated, const TransmissionLimits& limits = {},
-               Waker waker = {});
+               Waker waker = {}, ClientRecord* record = nullptr);
   ~Transmission();
   Transmission(const Transmission&) = delete;
   Transmission& operator=(const Transmission&) = delete;
@@ -120,6 +122,7 @@ class Transmission {
 
   [[nodiscard]] Request* take(const RequestHeader& header, std::size_t charge) noexcept;
   void release(Request& request) noexcept;
+  void count(const Request& request) noexcept;
   void submitted(Request& request, Progress progress) noexcept;
   void finished(Request& request, IoStatus status) noexcept;
   void part_finished(Request& whole, IoStatus status) noexcept;
@@ -158,6 +161,9 @@ class Transmission {
   bool ended_ = false;  // nothing more is received
   bool gone_ = false;   // nothing more can be sent
   std::string_view why_ended_;
+  ClientRecord* record_;
+  std::uint64_t received_ns_ = 0;  // when the last bytes came
+  std::uint64_t sent_ns_ = 0;  // when the replies left that are being released; 0: the clock wasn't read yet
 };
 
 }  // namespace oxbow::nbd
