@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The control plane of processes that serve: commands, requests over the socket, files in the run directory."""
 
@@ -114,7 +114,8 @@ class ControlTest(CommandTest):
         found = {each["name"]: each for each in self.listed()}
         self.assertEqual(set(found), {"a-longer_name", "disk"})
         self.assertEqual(found["a-longer_name"], {
-            "name": "a-longer_name", "state": "writable", "size": 3 * MIB, "source": "--ram 3145728", "uris": [first.uri],
+            "name": "a-longer_name", "state": "writable", "size": 3 * MIB, "source": "--ram 3145728",
+            "uris": [first.uri],
             "pid": first.process.pid, "socket": self.socket_of(first)})
         self.assertEqual((found["disk"]["state"], found["disk"]["source"]), ("read-only", "--file disk.img"))
         lines = self.succeed("list").splitlines()
