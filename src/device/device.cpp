@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "device/device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "device/flusher.h"
@@ -165,6 +166,14 @@ bool append_zeros(std::uint64_t length, ReadView& view) noexcept {
   return true;
 }
 
+bool append_file(Store& file, ReadView& view) noexcept {
+  view.may_fault = true;
+  if (std::ranges::find(view.files, &file) != view.files.end()) return true;
+  if (view.files.full()) return false;
+  view.files.push_back(&file);
+  return true;
+}
+
 bool append_bytes(Store& store, Range range, ReadView& view) noexcept {
   const auto bytes = store.view(range);
   if (bytes.empty() || view.pieces.full()) return false;
@@ -177,7 +186,7 @@ bool append_bytes(Store& store, Range range, ReadView& view) noexcept {
 bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
   if (extent.kind == Kind::zero) return append_zeros(extent.length, view);
   if (extent.kind != Kind::data) return false;
-  view.may_fault = view.may_fault || extent.store->views_may_fault();
+  if (extent.store->views_may_fault() && !append_file(*extent.store, view)) return false;
   if (!extent.store->in_memory()) {
     // Its holes are not asked for: that is a system call, and sending them from the cache is none.
     return append_bytes(*extent.store, {extent.at, extent.length}, view);

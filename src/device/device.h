@@ -44,10 +44,14 @@ struct ReadView {
   // There is a piece of a file that somebody may cut short: whoever touches it may get SIGBUS, so it is for
   // the kernel to read (sendmsg answers EFAULT), and read() says what went wrong.
   bool may_fault = false;
+  // Those files. Where one of them was cut short, the page that it ends in now has zeros behind the end and faults for
+  // nobody: so ask Store::cut_short() before each sending.
+  Fixed<Store*, 8> files;
 
   void clear() noexcept {
     pieces.clear();
     may_fault = false;
+    files.clear();
   }
 };
 

@@ -82,7 +82,8 @@ class Store {
 
   // The bytes of the range as memory, to be sent or copied from: only of a range that extents() calls data.
   // Empty when it can't be had as memory, or not now. Valid as long as the store. Where views may fault, it is
-  // for the kernel to read and for nobody in this process: a touch may be a SIGBUS.
+  // for the kernel to read and for nobody in this process: a touch may be a SIGBUS; and it is right only if the
+  // store is not cut short at the time.
   virtual std::span<const std::byte> view(Range range) noexcept = 0;
   // The same for receiving into: only where writing them needs neither room nor a lock. Empty otherwise.
   virtual std::span<std::byte> memory(Range range) noexcept = 0;
@@ -96,6 +97,8 @@ class Store {
   // Whether view() answers for all that is data, with memory that is always there.
   [[nodiscard]] virtual bool in_memory() const noexcept { return false; }
   [[nodiscard]] virtual bool views_may_fault() const noexcept { return false; }
+  // Whether somebody else has made the medium shorter than size(). Asks it, unlike everything else about views.
+  [[nodiscard]] virtual bool cut_short() noexcept { return false; }
 
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   [[nodiscard]] virtual bool writable() const noexcept = 0;

@@ -7,6 +7,7 @@
 
 #include "device/zeros.h"
 #include "os/fixed.h"
+#include "stores/store.h"
 
 namespace oxbow::nbd {
 namespace {
@@ -100,6 +101,10 @@ Replies::Sent Replies::send(Wire& wire) noexcept {
     Gathered gathered(first_sent_);
     const Request* each = first_;
     while (each != nullptr && gathered.add(each->reply)) each = each->next_reply;
+    if (cut_short(each)) {
+      if (!cope_with_fault()) return Sent::failed;
+      continue;
+    }
     const std::ptrdiff_t result = wire.send(gathered.pieces());
     if (result == -EAGAIN) return Sent::some;
     if (result == -EFAULT && cope_with_fault()) continue;
@@ -112,6 +117,19 @@ Replies::Sent Replies::send(Wire& wire) noexcept {
 }
 
 // --- memory that faulted ---
+
+// Whether a file was cut short from which something up to and with `last` (null: the last of all) is to be sent.
+bool Replies::cut_short(const Request* last) const noexcept {
+  decltype(ReadView::files) asked;
+  for (const Request* each = first_; each != nullptr; each = each == last ? nullptr : each->next_reply) {
+    for (Store* file : each->reply.data.files) {
+      if (std::ranges::find(asked, file) != asked.end()) continue;
+      if (file->cut_short()) return true;
+      if (!asked.full()) asked.push_back(file);
+    }
+  }
+  return false;
+}
 
 // Whether to go on. The kernel doesn't say where it was.
 bool Replies::cope_with_fault() noexcept {

@@ -50,6 +50,7 @@ class Replies {
 
  private:
   void sent(std::size_t bytes) noexcept;
+  [[nodiscard]] bool cut_short(const Request* last) const noexcept;
   [[nodiscard]] bool cope_with_fault() noexcept;
   [[nodiscard]] bool give_back_faulted() noexcept;
   [[nodiscard]] bool fill_up(Request& request) noexcept;

@@ -70,6 +70,8 @@ class FileStore : public Store {
   // Of what is believed to be in the page cache, else empty (stores/file/file_views.h).
   std::span<const std::byte> view(Range range) noexcept override { return views_.view(range); }
   [[nodiscard]] bool views_may_fault() const noexcept override { return true; }
+  // There are no views any more afterwards.
+  [[nodiscard]] bool cut_short() noexcept override { return views_.cut_short(); }
   std::span<std::byte> memory(Range /*range*/) noexcept override { return {}; }
   [[nodiscard]] bool zeroes_fast(ZeroMode mode) noexcept override { return space_.zeroes_fast(mode, size()); }
   // Into the page cache; nothing with direct I/O.

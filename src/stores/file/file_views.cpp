@@ -100,7 +100,11 @@ void FileViews::grow(std::uint64_t size_bytes) noexcept {
   state_.store(next, std::memory_order_relaxed);
 }
 
-bool FileViews::cut_short() noexcept { return ::lseek(fd_, 0, SEEK_END) < static_cast<off_t>(size_bytes_); }
+bool FileViews::cut_short() noexcept {
+  const bool cut = ::lseek(fd_, 0, SEEK_END) < static_cast<off_t>(size_bytes_);
+  if (cut) state_.store(State::impossible, std::memory_order_release);
+  return cut;
+}
 
 bool FileViews::still_cached(Range range) const noexcept {
   for (std::uint64_t at = range.offset; at < range.end(); at += WarmPages::k_bytes_per_test) {
@@ -111,7 +115,6 @@ bool FileViews::still_cached(Range range) const noexcept {
 
 std::span<const std::byte> FileViews::view(Range range) noexcept {
   if (state_.load(std::memory_order_acquire) != State::open || !warm_.warm(range)) return {};
-  if (cut_short()) return {};
   if (!in_memory_ && warm_.due(range.length) && !still_cached(range)) {
     warm_.forget_around(range);
     return {};

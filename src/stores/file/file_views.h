@@ -10,7 +10,7 @@
 //   while the sender waits, a read fetches them together and in the background.
 // - Nobody in this process touches the mapping: others can cut the file short, and then a touch is a SIGBUS,
 //   while a system call answers EFAULT. The page where a file ends now reads as zeros behind its end, though,
-//   so view() looks at the length first.
+//   so whoever sends asks cut_short() first.
 // - Writes through the file and holes punched in it show in the mapping at once: it is the page cache itself.
 
 #include <atomic>
@@ -46,6 +46,8 @@ class FileViews {
 
   // The bytes of the range when all of it is believed to be cached, else empty. Valid as long as this.
   [[nodiscard]] std::span<const std::byte> view(Range range) noexcept;
+  // Whether the file is shorter now than it was. If so, there are no views any more.
+  [[nodiscard]] bool cut_short() noexcept;
 
  private:
   enum class State : std::uint8_t { unopened, open, impossible };
@@ -53,7 +55,6 @@ class FileViews {
   [[nodiscard]] bool open() noexcept;
   [[nodiscard]] bool map() noexcept;
   void note(Range range) noexcept;
-  [[nodiscard]] bool cut_short() noexcept;
   [[nodiscard]] bool still_cached(Range range) const noexcept;
 
   int fd_;
