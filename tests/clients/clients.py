@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests with real clients share: a golden image that must stay as it is, and the clients' command lines."""
 
+import importlib
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from oxbow_test import CommandTest, sha256
 KIB, MIB = 1 << 10, 1 << 20
 SCALE = float(os.environ.get("OXBOW_TEST_SCALE", "1"))
 SECONDS = 240
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def need(*programs):
@@ -22,6 +24,16 @@ def need(*programs):
     missing = [program for program in programs if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin") is None]
     if missing:
         skip(f"no {', '.join(missing)} on this machine")
+
+
+def libnbd():
+    """libnbd's module, which belongs to the system's own Python: if that is another one, it takes over."""
+    try:
+        return importlib.import_module("nbd")
+    except ImportError:
+        if os.path.realpath(sys.executable) == os.path.realpath(SYSTEM_PYTHON) or not os.path.exists(SYSTEM_PYTHON):
+            skip("no libnbd for Python on this machine")
+        os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, *sys.argv])
 
 
 def skip(why):

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """nbdcopy and qemu-img move whole devices both ways, over one connection and over several; every byte is compared."""
 
-from clients import ClientTest, main, need
+import json
+import os
+
+from clients import ClientTest, MIB, main, need
 
 
 class CopyTest(ClientTest):
@@ -65,6 +68,36 @@ class CopyTest(ClientTest):
         self.assert_checked("work.oxb")
         server = self.serve("work.oxb")
         self.run_client("qemu-img", "compare", "-f", "raw", "-F", "raw", "new.img", server.uri)
+        self.stop(server)
+
+    def zeros(self, *source):
+        """Where qemu-img says that zeros are, as a set of clusters of 64 KiB."""
+        extents = json.loads(self.run_client("qemu-img", "map", "--output=json", "-f", "raw", *source))
+        return {at // 65536 for each in extents if each["zero"]
+                for at in range(each["start"], each["start"] + each["length"], 65536)}
+
+    def test_qemu_img_map_shows_the_same_holes_as_the_image(self):
+        server = self.serve_layer()
+        self.assertEqual(self.zeros(server.uri), self.zeros("golden.img"))
+        self.assertTrue(self.zeros(server.uri))
+        self.run_client("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", "golden.img", server.uri)
+        self.assertEqual(self.zeros(server.uri), self.zeros("golden.img"))
+        self.stop(server)
+
+    def test_qemu_img_convert_from_one_layer_to_another(self):
+        self.make_image(self.path("new.img"), self.SIZE, seed=2)
+        self.succeed("create", "--base", "new.img", "new.oxb")
+        source, target = self.serve("new.oxb", "--read-only"), self.serve_layer()
+        self.run_client("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", source.uri, target.uri)
+        self.run_client("qemu-img", "compare", "-f", "raw", "-F", "raw", source.uri, target.uri)
+        self.stop(source)
+        self.stop(target)
+
+    def test_a_converted_layer_stays_sparse(self):
+        server = self.serve_layer()
+        self.run_client("qemu-img", "convert", "-f", "raw", "-O", "raw", server.uri, "out.img")
+        self.assertLess(os.stat(self.path("out.img")).st_blocks * 512, 27 * MIB)
+        self.assert_same_file("golden.img", "out.img")
         self.stop(server)
 
     def test_qemu_img_compare_finds_a_difference(self):

@@ -4,7 +4,7 @@
 
 import json
 
-from clients import ClientTest, main, need
+from clients import ClientTest, MIB, main, need
 
 
 class NbdinfoTest(ClientTest):
@@ -50,6 +50,44 @@ class NbdinfoTest(ClientTest):
         self.assertEqual([(each["export-name"], each["export-size"]) for each in exports], [("its-name", self.SIZE)])
         self.stop(server)
 
+    def mapped(self, uri, *which):
+        """Offset, length and type of each extent, which have to follow one another to the end."""
+        extents = json.loads(self.run_client("nbdinfo", f"--map{''.join(which)}", "--json", uri))
+        at = 0
+        for each in extents:
+            self.assertEqual(each["offset"], at)
+            at += each["length"]
+        self.assertEqual(at, self.SIZE)
+        return [(each["offset"], each["length"], each["type"]) for each in extents]
+
+    def test_map(self):
+        server = self.serve_layer()
+        holes = [extent for extent in self.mapped(server.uri) if extent[2] == 3]
+        self.assertEqual([offset for offset, _, _ in holes], [number * MIB for number in range(2, 32, 4)])
+        self.qemu_io(server.uri, "write -P 1 2M 64k", "write -z 8M 1M")
+        after = self.mapped(server.uri)
+        self.assertIn((2 * MIB + 65536, MIB - 65536, 3), after)
+        self.assertIn((8 * MIB, MIB, 3), after)
+        self.assertIn("zero", self.run_client("nbdinfo", "--map", "--totals", server.uri))
+        self.stop(server)
+
+    def test_map_of_the_layers_depth(self):
+        server = self.serve_layer()
+        self.qemu_io(server.uri, "write -P 1 1M 64k")
+        depths = self.mapped(server.uri, "=qemu:allocation-depth")
+        self.assertIn((MIB, 65536, 1), depths)
+        self.assertEqual({depth for _, _, depth in depths}, {1, 2})
+        self.stop(server)
+
+    def test_structured_replies_contexts_and_block_sizes_are_told(self):
+        server = self.serve_layer()
+        export = self.about(server.uri)["exports"][0]
+        self.assertEqual(set(export["contexts"]), {"base:allocation", "qemu:allocation-depth"})
+        self.assertTrue(export["can_cache"] and export["can_df"] and export["can_fast_zero"])
+        self.assertEqual(export["block_size_minimum"], 1)
+        self.assertEqual(export["block_size_maximum"], 32 * MIB)
+        self.stop(server)
+
     def test_an_export_by_its_name(self):
         server = self.serve_layer("work.oxb", "--name", "its-name")
         by_name = server.uri.replace("unix:///", "unix:///its-name")
@@ -60,5 +98,5 @@ class NbdinfoTest(ClientTest):
 
 
 if __name__ == "__main__":
-    need("nbdinfo")
+    need("nbdinfo", "qemu-io")
     main()
