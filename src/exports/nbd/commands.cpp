@@ -273,6 +273,7 @@ void Transmission::submitted(Request& request, Progress progress) noexcept {
   if (progress.is_pending()) {
     ++in_device_;
   } else {
+    ++worked_;
     finished(request, progress.status());
   }
 }

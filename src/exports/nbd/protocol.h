@@ -5,8 +5,10 @@
 // No I/O and no policy here.
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -158,11 +160,11 @@ void put(std::vector<std::byte>& out, std::string_view text);
 // The big-endian number at byte `at`, which has to be within `in`.
 template <typename T>
   requires std::is_unsigned_v<T>
-[[nodiscard]] constexpr T get(std::span<const std::byte> in, std::size_t at) noexcept {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < sizeof(T); ++i)
-    value = (value << 8U) | std::to_integer<std::uint64_t>(in[at + i]);
-  return static_cast<T>(value);
+[[nodiscard]] T get(std::span<const std::byte> in, std::size_t at) noexcept {
+  T value{};
+  std::memcpy(&value, in.subspan(at, sizeof(T)).data(), sizeof(T));
+  if constexpr (std::endian::native == std::endian::little) value = std::byteswap(value);
+  return value;
 }
 
 // Nothing when the magic is wrong. `in` has k_option_header_bytes.

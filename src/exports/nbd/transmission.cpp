@@ -12,7 +12,8 @@ namespace oxbow::nbd {
 namespace {
 
 // The client gets its first answers of a long batch while the rest is being worked on.
-constexpr std::size_t k_early_replies = 16;
+// What needs no work, since its data are at hand, leaves together: each sending wakes the client.
+constexpr std::size_t k_early_worked = 16;
 constexpr std::size_t k_early_bytes = 256U << 10;
 
 }  // namespace
@@ -126,7 +127,7 @@ bool Transmission::starved() const noexcept {
 
 void Transmission::handle_received() noexcept {
   while (!ended_ && !replies_.turn_is_over() && handle_one()) {
-    if (replies_.count() >= k_early_replies || replies_.bytes() >= k_early_bytes) send();
+    if (worked_ >= k_early_worked || replies_.bytes() >= k_early_bytes) send();
   }
 }
 
@@ -134,6 +135,7 @@ void Transmission::handle_received() noexcept {
 
 void Transmission::send() noexcept {
   sent_ns_ = 0;
+  worked_ = 0;
   if (replies_.send(wire_) != Replies::Sent::failed) return;
   gone_ = true;
   replies_.drop();

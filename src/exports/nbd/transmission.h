@@ -155,6 +155,7 @@ class Transmission {
   std::size_t receive_at_most_ = ReceiveBuffer::k_slab_bytes;
   std::size_t in_device_ = 0;  // requests pending there
   std::size_t charged_ = 0;    // bytes
+  std::size_t worked_ = 0;     // requests that the device has carried out since replies were sent
   Guess guess_;
   bool guessed_ = false;  // the next receive() is one
   bool refusing_ = false;
