@@ -94,7 +94,7 @@ TEST(Config, SaysWhatToServe) {
   const ServedDeviceArguments& ram = config.devices[0];
   EXPECT_EQ(ram.name, "scratch");
   EXPECT_EQ(ram.description, "gone at the end");
-  EXPECT_EQ(ram.origin, "vm.toml line 16, ram");
+  EXPECT_EQ(ram.origin, "vm.toml line 19, ram");
   EXPECT_EQ(ram.device.ram, 64U << 20U);
   EXPECT_TRUE(ram.device.preallocate);
   EXPECT_EQ(ram.device.budget, 1U << 20U);
@@ -147,7 +147,8 @@ TEST(Config, NothingToServe) {
 
 TEST(Config, UnknownKeys) {
   EXPECT_EQ(refused("threads = 1\ncolour = \"red\"\n[[device]]\nram = 4096\n"),
-            " line 2: colour: is no key; the keys are nbd, tcp-plaintext, threads, poll, connections, "
+            " line 2: colour: is no key; the keys are nbd, tcp-plaintext, tls-certificates, tls-psk, "
+            "tls-verify-peer, threads, poll, connections, "
             "handshake-limit, log, log-level, log-file, pid-file, and [[device]]");
   EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
             " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
