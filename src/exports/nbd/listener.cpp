@@ -13,7 +13,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -116,6 +118,14 @@ std::optional<HostPort> split(std::string_view where) {
     return std::nullopt;
   }
   return HostPort{std::string(host), std::string(where.substr(colon + 1))};
+}
+
+// getaddrinfo() takes larger numbers too, modulo 65536.
+bool is_port(std::string_view text) {
+  std::uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, port);
+  return parsed.ec == std::errc() && parsed.ptr == end;
 }
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
@@ -342,6 +352,7 @@ Result<std::vector<Listener>> Listener::open_tcp(std::string_view address, std::
                                                  bool anywhere) {
   auto host_port = split(where);
   if (!host_port) return std::unexpected(error(address, "a TCP address is tcp:HOST:PORT or tcp:[IPV6]:PORT"));
+  if (!is_port(host_port->port)) return std::unexpected(error(address, "a port is a number from 0 to 65535"));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;

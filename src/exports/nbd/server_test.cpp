@@ -152,6 +152,10 @@ TEST_F(NbdServer, AddressesThatCannotBe) {
     EXPECT_EQ(refused(address), std::string("cannot listen: ") + address +
                                     ": a TCP address is tcp:HOST:PORT or tcp:[IPV6]:PORT");
   }
+  for (const char* port : {"65536", "99999", "-1", "+1", "http", "1x", "4294967296"}) {
+    const std::string address = std::string("tcp:127.0.0.1:") + port;
+    EXPECT_EQ(refused(address), "cannot listen: " + address + ": a port is a number from 0 to 65535");
+  }
   EXPECT_EQ(
       refused("tcp:0.0.0.0:0"),
       "cannot listen: tcp:0.0.0.0:0: other hosts can reach it, and nothing is encrypted: TLS is needed, "
