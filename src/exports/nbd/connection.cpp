@@ -6,7 +6,6 @@
 #include <array>
 #include <cerrno>
 #include <exception>
-#include <span>
 #include <utility>
 
 #include "os/queue.h"
@@ -65,6 +64,10 @@ Wire& Connection::wire() noexcept {
 Interest Connection::haggle(bool readable) {
   if (!send_output()) return {.send = true};
   if (phase_ == Phase::ended) return {};
+  if (!unfed_.empty()) {
+    const auto waiting = std::exchange(unfed_, {});
+    return feed(waiting);
+  }
   if (!readable) return {.receive = true};
   std::array<std::byte, 4096> buffer;
   const std::ptrdiff_t got = wire().receive(buffer);
@@ -73,10 +76,15 @@ Interest Connection::haggle(bool readable) {
     end(got == -EAGAIN ? "the server is stopping" : "the client left during the handshake");
     return {};
   }
-  const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got));
-  haggled(bytes.subspan(handshake_.feed(bytes)));
+  return feed(std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got)));
+}
+
+Interest Connection::feed(std::span<const std::byte> bytes) {
+  const auto rest = bytes.subspan(handshake_.feed(bytes));
+  if (handshake_.state() == Handshake::State::haggling) unfed_.assign(rest.begin(), rest.end());
+  haggled(rest);
   if (phase_ == Phase::haggling && !send_output()) return {.send = true};
-  return {.receive = true, .again = wire().holds_received() || stopping_};
+  return {.receive = true, .again = !unfed_.empty() || wire().holds_received() || stopping_};
 }
 
 // What the handshake has come to; `early` is what the client sent after it.
@@ -185,7 +193,10 @@ void Connection::stop(Stop how) noexcept {
   if (phase_ != Phase::serving) return end("the server is stopping");
   if (how == Stop::refuse_requests) transmission_->refuse_requests();
   if (how == Stop::receive_nothing) transmission_->end("the server is stopping");
-  if (how == Stop::break_off) transmission_->break_off();
+  if (how == Stop::break_off) {
+    handshake_.output().clear();  // its last answer may not be out either
+    transmission_->break_off();
+  }
 }
 
 std::optional<Connection::Clock::time_point> Connection::deadline() const noexcept {

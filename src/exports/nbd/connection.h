@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "exports/nbd/client_record.h"
 #include "exports/nbd/export.h"
@@ -80,6 +82,7 @@ class Connection {
   [[nodiscard]] Interest guarded_step(bool readable);
   [[nodiscard]] Wire& wire() noexcept;
   [[nodiscard]] Interest haggle(bool readable);
+  [[nodiscard]] Interest feed(std::span<const std::byte> bytes);
   [[nodiscard]] Interest secure();
   void drop_clear() noexcept;
   [[nodiscard]] bool send_output();
@@ -96,6 +99,7 @@ class Connection {
   Queue* queue_ = nullptr;
   Waker waker_;
   Clock::time_point handshake_until_;
+  std::vector<std::byte> unfed_;  // options that wait until answers to earlier ones are out
   bool stopping_ = false;
   std::optional<Transmission> transmission_;
   std::string why_ended_;

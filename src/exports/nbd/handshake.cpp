@@ -13,6 +13,8 @@ namespace {
 constexpr std::uint32_t k_max_option_data_bytes = 64U << 10;
 constexpr std::uint32_t k_max_drained_bytes = 1U << 20;  // with more, the client is not answered any more
 constexpr unsigned k_max_options = 128;
+// With more to be sent, no more options are taken.
+constexpr std::size_t k_full_output_bytes = 64U << 10;
 constexpr std::uint16_t k_flags = handshake_flag::k_fixed_newstyle | handshake_flag::k_no_zeroes;
 
 bool known(Option option) {
@@ -78,7 +80,7 @@ Handshake::Handshake(const Exports& exports, std::string refusal, Tls tls)
 
 std::size_t Handshake::feed(std::span<const std::byte> in) {
   const std::size_t offered = in.size();
-  while (state_ == State::haggling && !in.empty()) {
+  while (state_ == State::haggling && !in.empty() && out_.size() < k_full_output_bytes) {
     const std::size_t taken = std::min(in.size(), missing_);
     const auto piece = in.first(taken);
     if (keep_) data_.insert(data_.end(), piece.begin(), piece.end());

@@ -17,7 +17,8 @@
 namespace oxbow::nbd {
 
 // The server's side of the fixed newstyle handshake as a machine that takes bytes in pieces of any size and
-// says which bytes to answer; no I/O. It holds at most the data of one option (64 KiB) and its answers.
+// says which bytes to answer; no I/O. It holds at most the data of one option (64 KiB), and of answers those of one
+// more than 64 KiB.
 // Thread safety: none; belongs to one connection.
 class Handshake {
  public:
@@ -34,7 +35,8 @@ class Handshake {
   // With `refusal`, a sentence, the client is told that and gets nothing.
   explicit Handshake(const Exports& exports, std::string refusal = {}, Tls tls = Tls::none);
 
-  // Takes bytes from the client and returns how many: all of them unless the state changed.
+  // Takes bytes from the client and returns how many: all of them unless the state changed, or 64 KiB and more
+  // are to be sent; then the rest is to be fed again once output() is shorter.
   [[nodiscard]] std::size_t feed(std::span<const std::byte> in);
 
   // The TLS handshake has succeeded: what is fed from here on came, and what is put out goes, encrypted. Only

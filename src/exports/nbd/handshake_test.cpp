@@ -180,6 +180,28 @@ TEST_F(NbdHandshake, MoreThan128Options) {
   EXPECT_EQ(why_, "more than 128 options");
 }
 
+// A client that never takes its answers could else make them as many as it likes.
+TEST_F(NbdHandshake, TakesNoMoreWhileManyAnswersAreToBeSent) {
+  const Exports talkative =
+      *Exports::make({{.name = "disk", .device = &disk_.device, .description = std::string(4096, 'x')}});
+  constexpr std::size_t k_answer_bytes = 20 + 4 + 4 + 4096 + 20;
+  Bytes in = flags(3);
+  for (int i = 0; i < 100; ++i) in = in + option(3);
+  Handshake handshake(talkative);
+  std::span<const std::byte> left(in);
+  std::size_t answered = 0;
+  std::size_t most = 0;
+  while (!left.empty()) {
+    left = left.subspan(handshake.feed(left));
+    most = std::max(most, handshake.output().size());
+    answered += handshake.output().size();
+    handshake.output().clear();
+  }
+  EXPECT_EQ(answered, 18 + 100 * k_answer_bytes);
+  EXPECT_LT(most, (64U << 10) + k_answer_bytes);
+  EXPECT_EQ(handshake.state(), k_haggling);
+}
+
 TEST_F(NbdHandshake, AServerThatStopsSaysSo) {
   constexpr auto k_why = "the server is stopping";
   Handshake handshake(exports_);

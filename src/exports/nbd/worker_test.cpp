@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::uint32_t k_eshutdown = 108;
+constexpr std::size_t k_greeting = 18;
 constexpr std::size_t k_hello_answer = 28;  // the greeting, and what EXPORT_NAME is answered with
 
 Bytes hello() {
@@ -24,6 +25,13 @@ Bytes hello() {
   put(out, std::uint32_t{1});
   put(out, std::uint32_t{0});
   return out;
+}
+
+void put_option(Bytes& out, std::uint32_t number, const Bytes& data = {}) {
+  put(out, k_option_magic);
+  put(out, number);
+  put(out, static_cast<std::uint32_t>(data.size()));
+  out.insert(out.end(), data.begin(), data.end());
 }
 
 // A worker and the clients that it serves. Thread safety: none.
@@ -234,6 +242,48 @@ TEST_F(NbdWorker, AClientDuringTheHandshakeIsLetGoAtTheStop) {
   worker_->stop(Stop::refuse_requests);
   EXPECT_TRUE(raw.at_end());
   wait_until_ended();
+}
+
+// The last answer of the handshake is not out, and never will be.
+TEST_F(NbdWorker, AClientThatDoesNotTakeTheHandshakeIsLetGoAtTheStop) {
+  start();
+  const Exports talkative =
+      *Exports::make({{.name = "disk", .device = &disk_.device, .description = std::string(4096, 'x')}});
+  auto [client, server] = socket_pair();
+  const int small = 4096;
+  must(::setsockopt(server.get(), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)));
+  worker_->adopt(std::make_unique<Connection>(std::move(server), talkative, Connection::Options()));
+  const RawClient raw(std::move(client));
+  Bytes said;
+  put(said, std::uint32_t{3});
+  for (int i = 0; i < 10; ++i) put_option(said, 3);
+  Bytes go;
+  put(go, std::uint32_t{0});
+  put(go, std::uint16_t{0});
+  put_option(said, 7, go);
+  ASSERT_TRUE(raw.send(said));
+  EXPECT_EQ(raw.receive(k_greeting + 1).size(), k_greeting + 1);
+  worker_->stop(Stop::break_off);
+  wait_until_ended();
+}
+
+TEST_F(NbdWorker, AnswersAllOptionsOfAClientThatFirstSendsAndThenReceives) {
+  start();
+  const Exports talkative =
+      *Exports::make({{.name = "disk", .device = &disk_.device, .description = std::string(4096, 'x')}});
+  auto [client, server] = socket_pair();
+  worker_->adopt(std::make_unique<Connection>(std::move(server), talkative, Connection::Options()));
+  const RawClient raw(std::move(client));
+  constexpr std::size_t k_options = 120;
+  constexpr std::size_t k_answer = 20 + 4 + 4 + 4096 + 20;
+  Bytes said;
+  put(said, std::uint32_t{3});
+  for (std::size_t i = 0; i < k_options; ++i) put_option(said, 3);
+  put_option(said, 2);
+  ASSERT_TRUE(raw.send(said));
+  EXPECT_EQ(raw.receive(k_greeting + k_options * k_answer + 20).size(),
+            k_greeting + k_options * k_answer + 20);
+  EXPECT_TRUE(raw.at_end());
 }
 
 TEST_F(NbdWorker, LooksForWorkBeforeItSleeps) {
