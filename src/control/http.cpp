@@ -30,6 +30,22 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
+// Other than the ends of lines, and tabs: what one parser takes for the end of a line, another may not.
+bool has_control_bytes(std::string_view head) {
+  while (!head.empty()) {
+    const std::string_view line = head.substr(0, head.find(k_end_of_line));
+    head.remove_prefix(std::min(head.size(), line.size() + k_end_of_line.size()));
+    const bool last = head.empty();
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      // The end of a line may not have come whole yet.
+      const bool half_end = last && i + 1 == line.size() && line[i] == '\r';
+      const auto byte = static_cast<unsigned char>(line[i]);
+      if ((byte < 0x20 && byte != '\t' && !half_end) || byte == 0x7F) return true;
+    }
+  }
+  return false;
+}
+
 // Calls visit(name, value) for each header field; returns false for a line that is none.
 template <typename Visit>
 bool for_fields(std::string_view head, Visit&& visit) {
@@ -94,6 +110,19 @@ std::string_view reason(int status) {
   }
 }
 
+// The head without the fields that ask for an answer in part, compressed or announced: answers come whole and as they
+// are, those of the library too.
+std::string plain_head(std::string_view head) {
+  std::string out(head.substr(0, head.find(k_end_of_line)));
+  (void)for_fields(head, [&](std::string_view name, std::string_view value) {
+    for (const std::string_view dropped : {"Range", "Accept-Encoding", "Expect"}) {
+      if (equal_ignoring_case(name, dropped)) return;
+    }
+    out.append(k_end_of_line).append(name).append(": ").append(value);
+  });
+  return out.append(k_end_of_head);
+}
+
 // A request in memory, and room for its response. Thread safety: none.
 class MemoryStream final : public httplib::Stream {
  public:
@@ -131,8 +160,7 @@ Framing Framing::of(std::string_view received) {
     return received.find(k_end_of_line) > k_largest_head / 2 ? refuse(414, "the request line is too long")
                                                              : refuse(431, "the header is too long");
   }
-  if (received.substr(0, head).find('\0') != std::string_view::npos)
-    return refuse(400, "the header has a NUL byte");
+  if (has_control_bytes(received.substr(0, head))) return refuse(400, "the header has a control character");
   if (end == std::string_view::npos) return {};
 
   BodyFields fields;
@@ -163,15 +191,12 @@ class Http::Service final : private httplib::Server {
   }
 
   std::string answer(std::string_view request) {
-    const std::string_view body = request.substr(request.find(k_end_of_head) + k_end_of_head.size());
-    MemoryStream stream(request);
+    const std::size_t end = request.find(k_end_of_head);
+    const std::string head = plain_head(request.substr(0, end));
+    MemoryStream stream(head);
     bool closed = false;
     process_request(stream, true, closed, [&](httplib::Request& parsed) {
-      parsed.body = body;
-      // Answers come whole and as they are.
-      parsed.ranges.clear();
-      parsed.headers.erase("Accept-Encoding");
-      parsed.headers.erase("Expect");
+      parsed.body = request.substr(end + k_end_of_head.size());
     });
     return stream.take_response();
   }

@@ -138,7 +138,9 @@ TEST_F(HttpTest, WhatIsNotHttp) {
 TEST_F(HttpTest, RangesAndCodingsAreNotForAnswers) {
   const std::string whole = get("/v1/devices");
   EXPECT_EQ(get("/v1/devices", "Range: bytes=0-1,3-5\r\n"), whole);
+  EXPECT_EQ(get("/v1/devices", "RANGE: what\r\n"), whole);
   EXPECT_EQ(get("/v1/devices", "Accept-Encoding: gzip, br\r\n"), whole);
+  EXPECT_EQ(get("/%", "Accept-Encoding: gzip\r\n"), get("/%"));
   EXPECT_EQ(get("/v1/devices", "Expect: 100-continue\r\n"), whole);
 }
 
@@ -163,7 +165,10 @@ TEST(Framing, RefusesWhatIsTooMuchOrUnclear) {
   std::string many = "GET / HTTP/1.1\r\n";
   while (many.size() < k_largest_head) many += "A: b\r\n";
   EXPECT_EQ(refused(many), "431 the header is too long");
-  EXPECT_EQ(refused(std::string("GET /\0 HTTP/1.1", 15)), "400 the header has a NUL byte");
+  EXPECT_EQ(refused(std::string("GET /\0 HTTP/1.1", 15)), "400 the header has a control character");
+  EXPECT_EQ(refused(with("A: b\nContent-Length: 5")), "400 the header has a control character");
+  EXPECT_EQ(refused(with("A: b\rContent-Length: 5")), "400 the header has a control character");
+  EXPECT_EQ(refused(with("A\x7F: b")), "400 the header has a control character");
   EXPECT_EQ(refused(with("no colon")), "400 a line of the header has no name and colon");
   EXPECT_EQ(refused(with(": x")), "400 a line of the header has no name and colon");
   EXPECT_EQ(refused(with("Content-Length: 65537")), "413 the body is longer than 65536 bytes");
