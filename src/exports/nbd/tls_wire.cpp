@@ -13,6 +13,8 @@ namespace {
 
 // Warnings and the like that a client may send in a row instead of data.
 constexpr int k_most_asides = 16;
+// With so much sent a call returns, however much room the socket has: encrypting takes time.
+constexpr std::size_t k_call_bytes = std::size_t{1} << 20;
 
 // Copies as much of the pieces, without their first `skip` bytes, as there is room for; how much that is.
 std::size_t gather(std::span<const iovec> pieces, std::size_t skip, std::span<std::byte> into) {
@@ -187,7 +189,7 @@ std::ptrdiff_t TlsWire::send(std::span<const iovec> pieces) noexcept {
     if (unsent_) {
       status = gnutls_record_send(session_, nullptr, 0);
     } else {
-      const std::size_t count = gather(pieces, total, plain_);
+      const std::size_t count = total < k_call_bytes ? gather(pieces, total, plain_) : 0;
       if (count == 0) return static_cast<std::ptrdiff_t>(total);
       status = gnutls_record_send(session_, plain_.data(), count);
     }

@@ -293,6 +293,19 @@ TEST_F(NbdTlsWire, ASlowReaderGetsEveryByteInOrder) {
   EXPECT_TRUE(got == bytes);
 }
 
+// The thread has other connections, and a socket that never gets full must not keep them waiting.
+TEST_F(NbdTlsWire, OneCallSendsABoundedPart) {
+  ASSERT_EQ(connect_with_key(), Step::done);
+  const int roomy = 8 << 20;
+  if (::setsockopt(near_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &roomy, sizeof(roomy)) != 0) {
+    GTEST_SKIP() << "only root gets a socket with that much room";
+  }
+  const Bytes bytes = random_bytes(4 << 20);
+  const std::ptrdiff_t sent = send(bytes);
+  EXPECT_GE(sent, 1 << 20);
+  EXPECT_LT(sent, (1 << 20) + (16 << 10));
+}
+
 TEST_F(NbdTlsWire, TheClientsEndIsSeenBehindItsLastBytesAndAnswersStillLeave) {
   ASSERT_EQ(connect_with_key(), Step::done);
   ASSERT_EQ(client_->send(Bytes(100)), 100);
