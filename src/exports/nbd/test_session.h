@@ -164,7 +164,7 @@ class Session {
   // As a server that stops.
   void stop() {
     stopping_ = true;
-    (void)::eventfd_write(queue_.load()->event_fd(), 1);
+    (void)::eventfd_write(stop_.get(), 1);
   }
   [[nodiscard]] const WireCounters& counters() const { return counters_; }  // after finish() or join()
 
@@ -190,7 +190,6 @@ class Session {
     SocketWire wire(server_.get());
     {
       Queue queue;
-      queue_ = &queue;
       Transmission transmission(wire, queue, negotiated_, limits_);
       bool readable = true;
       while (true) {
@@ -201,11 +200,13 @@ class Session {
         const Interest wanted = transmission.step(readable);
         if (wanted.ended) break;
         readable = wanted.again;
-        if (queue.poll() || wanted.again || stopping_) continue;  // poll() takes what stop() signals
+        if (queue.poll() || wanted.again) continue;
         const int events = (wanted.receive ? POLLIN : 0) | (wanted.send ? POLLOUT : 0);
-        std::array<pollfd, 2> waited{pollfd{events == 0 ? -1 : server_.get(), static_cast<short>(events), 0},
-                                     pollfd{queue.event_fd(), POLLIN, 0}};
+        std::array<pollfd, 3> waited{pollfd{events == 0 ? -1 : server_.get(), static_cast<short>(events), 0},
+                                     pollfd{queue.event_fd(), POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0}};
         (void)::poll(waited.data(), waited.size(), -1);
+        eventfd_t ignored = 0;
+        (void)::eventfd_read(stop_.get(), &ignored);
         readable = (waited[0].revents & ~POLLOUT) != 0;
       }
       why_ = transmission.why_ended();
@@ -223,7 +224,7 @@ class Session {
   Negotiated negotiated_;
   TransmissionLimits limits_;
   std::atomic<bool> stopping_{false};
-  std::atomic<Queue*> queue_{nullptr};
+  UniqueFd stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // readable: look at stopping_
   std::string why_;
   WireCounters counters_;
   std::thread thread_;
