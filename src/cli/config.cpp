@@ -175,30 +175,30 @@ struct Key {
 
 // The function that reads a member of one kind.
 template <auto Read, auto Member>
-constexpr auto into = [](const Reader& reader, const Entry& entry, auto& out) -> Done {
+constexpr auto k_into = [](const Reader& reader, const Entry& entry, auto& out) -> Done {
   return (reader.*Read)(entry, out.*Member);
 };
 
 template <auto Read, auto Member>
-constexpr auto into_optional = [](const Reader& reader, const Entry& entry, auto& out) -> Done {
+constexpr auto k_into_optional = [](const Reader& reader, const Entry& entry, auto& out) -> Done {
   return (reader.*Read)(entry, (out.*Member).emplace());
 };
 
 // As above, of the DEVICE within.
 template <auto Read, auto Member>
-constexpr auto into_device =
+constexpr auto k_into_device =
     [](const Reader& reader, const Entry& entry, ServedDeviceArguments& out) -> Done {
   return (reader.*Read)(entry, out.device.*Member);
 };
 
 template <auto Read, auto Member>
-constexpr auto into_device_optional =
+constexpr auto k_into_device_optional =
     [](const Reader& reader, const Entry& entry, ServedDeviceArguments& out) -> Done {
   return (reader.*Read)(entry, (out.device.*Member).emplace());
 };
 
 template <auto Member, std::uint32_t Most>
-constexpr auto into_number = [](const Reader& reader, const Entry& entry, ServerArguments& out) -> Done {
+constexpr auto k_into_number = [](const Reader& reader, const Entry& entry, ServerArguments& out) -> Done {
   return reader.number(entry, Most, out.*Member);
 };
 
@@ -228,44 +228,45 @@ using Device = ServedDeviceArguments;
 using OfDevice = DeviceArguments;
 
 constexpr std::array k_device_keys{
-    Key<Device>{"layer", into_device<&Reader::path, &OfDevice::layer>},
-    Key<Device>{"base", into_device<&Reader::path, &OfDevice::base>},
-    Key<Device>{"overlay", into_device<&Reader::path, &OfDevice::overlay>},
+    Key<Device>{"layer", k_into_device<&Reader::path, &OfDevice::layer>},
+    Key<Device>{"base", k_into_device<&Reader::path, &OfDevice::base>},
+    Key<Device>{"overlay", k_into_device<&Reader::path, &OfDevice::overlay>},
     Key<Device>{"base-format", read_base_format},
-    Key<Device>{"accept-base", into_device<&Reader::flag, &OfDevice::accept_base>},
-    Key<Device>{"ram", into_device_optional<&Reader::size, &OfDevice::ram>},
-    Key<Device>{"prealloc", into_device<&Reader::flag, &OfDevice::preallocate>},
-    Key<Device>{"budget", into_device_optional<&Reader::size, &OfDevice::budget>},
-    Key<Device>{"file", into_device<&Reader::path, &OfDevice::file>},
-    Key<Device>{"offset", into_device<&Reader::size, &OfDevice::offset>},
-    Key<Device>{"length", into_device_optional<&Reader::size, &OfDevice::length>},
-    Key<Device>{"table", into_device<&Reader::path, &OfDevice::table>},
-    Key<Device>{"name", into<&Reader::text, &Device::name>},
-    Key<Device>{"description", into<&Reader::text, &Device::description>},
-    Key<Device>{"read-only", into<&Reader::flag, &Device::read_only>},
-    Key<Device>{"direct", into<&Reader::flag, &Device::direct>},
-    Key<Device>{"default", into<&Reader::flag, &Device::is_default>},
+    Key<Device>{"accept-base", k_into_device<&Reader::flag, &OfDevice::accept_base>},
+    Key<Device>{"ram", k_into_device_optional<&Reader::size, &OfDevice::ram>},
+    Key<Device>{"prealloc", k_into_device<&Reader::flag, &OfDevice::preallocate>},
+    Key<Device>{"budget", k_into_device_optional<&Reader::size, &OfDevice::budget>},
+    Key<Device>{"file", k_into_device<&Reader::path, &OfDevice::file>},
+    Key<Device>{"offset", k_into_device<&Reader::size, &OfDevice::offset>},
+    Key<Device>{"length", k_into_device_optional<&Reader::size, &OfDevice::length>},
+    Key<Device>{"table", k_into_device<&Reader::path, &OfDevice::table>},
+    Key<Device>{"name", k_into<&Reader::text, &Device::name>},
+    Key<Device>{"description", k_into<&Reader::text, &Device::description>},
+    Key<Device>{"read-only", k_into<&Reader::flag, &Device::read_only>},
+    Key<Device>{"direct", k_into<&Reader::flag, &Device::direct>},
+    Key<Device>{"default", k_into<&Reader::flag, &Device::is_default>},
 };
 
 constexpr std::array k_server_keys{
-    Key<ServerArguments>{"nbd", into<&Reader::address, &ServerArguments::nbd>},
-    Key<ServerArguments>{"tcp-plaintext", into_optional<&Reader::flag, &ServerArguments::tcp_plaintext>},
+    Key<ServerArguments>{"nbd", k_into<&Reader::address, &ServerArguments::nbd>},
+    Key<ServerArguments>{"tcp-plaintext", k_into_optional<&Reader::flag, &ServerArguments::tcp_plaintext>},
     Key<ServerArguments>{"tls-certificates",
-                         into_optional<&Reader::path, &ServerArguments::tls_certificates>},
-    Key<ServerArguments>{"tls-psk", into_optional<&Reader::path, &ServerArguments::tls_psk>},
-    Key<ServerArguments>{"tls-verify-peer", into_optional<&Reader::flag, &ServerArguments::tls_verify_peer>},
-    Key<ServerArguments>{"threads", into_number<&ServerArguments::threads, k_max_threads>},
-    Key<ServerArguments>{"poll", into_number<&ServerArguments::poll, k_max_poll_us>},
-    Key<ServerArguments>{"connections", into_number<&ServerArguments::connections, k_max_connections>},
+                         k_into_optional<&Reader::path, &ServerArguments::tls_certificates>},
+    Key<ServerArguments>{"tls-psk", k_into_optional<&Reader::path, &ServerArguments::tls_psk>},
+    Key<ServerArguments>{"tls-verify-peer",
+                         k_into_optional<&Reader::flag, &ServerArguments::tls_verify_peer>},
+    Key<ServerArguments>{"threads", k_into_number<&ServerArguments::threads, k_max_threads>},
+    Key<ServerArguments>{"poll", k_into_number<&ServerArguments::poll, k_max_poll_us>},
+    Key<ServerArguments>{"connections", k_into_number<&ServerArguments::connections, k_max_connections>},
     Key<ServerArguments>{"handshake-limit",
-                         into_number<&ServerArguments::handshake_limit, k_max_handshake_seconds>},
+                         k_into_number<&ServerArguments::handshake_limit, k_max_handshake_seconds>},
 };
 
 constexpr std::array k_process_keys{
     Key<ProcessArguments>{"log", read_log},
     Key<ProcessArguments>{"log-level", read_log_level},
-    Key<ProcessArguments>{"log-file", into_optional<&Reader::path, &ProcessArguments::log_file>},
-    Key<ProcessArguments>{"pid-file", into_optional<&Reader::path, &ProcessArguments::pid_file>},
+    Key<ProcessArguments>{"log-file", k_into_optional<&Reader::path, &ProcessArguments::log_file>},
+    Key<ProcessArguments>{"pid-file", k_into_optional<&Reader::path, &ProcessArguments::pid_file>},
 };
 
 template <typename T>

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 
 #include "control/registry.h"
 #include "oxbow/error.h"
@@ -17,7 +18,7 @@ class Client {
   static constexpr std::chrono::seconds k_quick{10};
 
   // Connects with each request; an error names `process`.
-  explicit Client(const Record& process) : process_(process) {}
+  explicit Client(Record process) : process_(std::move(process)) {}
 
   // The answer's JSON. Errors are those that the process tells, or why it cannot be asked.
   [[nodiscard]] Result<nlohmann::ordered_json> get(const std::string& path) const;

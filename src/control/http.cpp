@@ -202,10 +202,10 @@ class Http::Service final : private httplib::Server {
   }
 
  private:
-  static void fill(httplib::Response& response, Reply reply) {
+  static void fill(httplib::Response& response, const Reply& reply) {
     response.status = reply.status;
     if (!reply.allow.empty()) response.set_header("Allow", reply.allow);
-    response.set_content(std::move(reply.body), std::string(reply.type));
+    response.set_content(reply.body, std::string(reply.type));
   }
   static Reply not_http(const httplib::Request& request, int status) {
     const std::string why =

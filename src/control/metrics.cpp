@@ -125,7 +125,7 @@ void add_latencies(Text& text, const Served& served) {
   for (const ServedDevice& device : served.devices) {
     const LatencySnapshot counted = device.device->latencies();
     for (std::size_t kind = 0; kind < k_request_kinds; ++kind) {
-      const std::string labels = fmt::format("device=\"{}\",request=\"{}\"", escaped(device.name),
+      const std::string labels = fmt::format(R"(device="{}",request="{}")", escaped(device.name),
                                              name_of(static_cast<RequestKind>(kind)));
       add_histogram(text, labels, counted.kinds[kind]);
     }

@@ -68,7 +68,7 @@ class Serving {
 
  private:
   struct Parts;
-  Serving(ServingPlan plan);
+  explicit Serving(ServingPlan plan);
   [[nodiscard]] Result<void> open_devices();
   [[nodiscard]] Result<void> open_server();
   [[nodiscard]] Result<void> open_control();

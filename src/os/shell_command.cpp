@@ -53,7 +53,7 @@ std::vector<std::string> environment_with(const std::map<std::string, std::strin
     const std::string_view entry = *each;
     if (!variables.contains(std::string(entry.substr(0, entry.find('='))))) all.emplace_back(entry);
   }
-  for (const auto& [name, value] : variables) all.push_back(name + "=" + value);
+  for (const auto& [name, value] : variables) all.emplace_back(name).append("=").append(value);
   return all;
 }
 

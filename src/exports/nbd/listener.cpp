@@ -123,9 +123,9 @@ std::optional<HostPort> split(std::string_view where) {
 // getaddrinfo() takes larger numbers too, modulo 65536.
 bool is_port(std::string_view text) {
   std::uint16_t port = 0;
-  const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, port);
-  return parsed.ec == std::errc() && parsed.ptr == end;
+  const std::string digits(text);
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return parsed.ec == std::errc() && parsed.ptr == digits.data() + digits.size();
 }
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
