@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "cli/command.h"
+#include "os/absolute_path.h"
 #include "os/fd.h"
 #include "os/read_file.h"
 
@@ -121,11 +122,14 @@ Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
 }
 
 std::string source_text(const DeviceArguments& arguments) {
-  if (!arguments.layer.empty()) return arguments.layer;
-  if (!arguments.overlay.empty()) return "--base " + arguments.base + " --overlay " + arguments.overlay;
+  if (!arguments.layer.empty()) return absolute_path(arguments.layer);
+  if (!arguments.overlay.empty()) {
+    return "--base " + absolute_path(arguments.base) + " --overlay " + absolute_path(arguments.overlay);
+  }
   if (arguments.ram) return "--ram " + std::to_string(*arguments.ram);
-  if (!arguments.table.empty()) return "--table " + arguments.table;
-  std::string text = "--file " + arguments.file;
+  if (arguments.table == "-") return "--table -";
+  if (!arguments.table.empty()) return "--table " + absolute_path(arguments.table);
+  std::string text = "--file " + absolute_path(arguments.file);
   if (arguments.offset != 0) text += " --offset " + std::to_string(arguments.offset);
   if (arguments.length) text += " --length " + std::to_string(*arguments.length);
   return text;

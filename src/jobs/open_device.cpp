@@ -7,6 +7,7 @@
 
 #include "formats/native/codec.h"
 #include "jobs/create_layer.h"
+#include "os/absolute_path.h"
 #include "stores/open_stores.h"
 #include "stores/ram/ram_store.h"
 #include "targets/cow/open_layer.h"
@@ -81,7 +82,7 @@ Opened open_target(OpenContext& context, const FileSpec& spec) {
   const Range range{spec.offset, spec.length.value_or((*store)->size() - spec.offset)};
   if (range.empty() && range.offset > 0)  // an empty file as a whole is a device like any other
     return std::unexpected(refuse(spec.path, fmt::format("nothing is there from byte {} on", range.offset)));
-  return std::make_shared<FileTarget>(std::move(*store), spec.path, range, context.writable);
+  return std::make_shared<FileTarget>(std::move(*store), absolute_path(spec.path), range, context.writable);
 }
 
 Opened open_target(OpenContext& context, const TableSpec& spec) {

@@ -33,7 +33,7 @@ enum class ZeroMode : std::uint8_t {
 
 // What is known of a store without reading it. Thread safety: a value.
 struct StoreFacts {
-  std::string name;  // as describe() says
+  std::string name;  // as describe() says; of a file its absolute path
   std::uint64_t size_bytes = 0;
   std::optional<std::uint64_t> allocated_bytes = std::nullopt;  // the room that it takes
   // The room that is left for it: on its file system, or of its budget.

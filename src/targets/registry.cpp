@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "os/absolute_path.h"
 #include "targets/cow/open_layer.h"
 #include "targets/error/error_target.h"
 #include "targets/file/file_target.h"
@@ -52,6 +53,13 @@ Result<MadeTarget> make_target(OpenContext& context, std::string_view type, std:
                                              made->target->size(), length_bytes, made->offset)));
   }
   return made;
+}
+
+std::vector<std::string> lasting_arguments(std::string_view type, std::vector<std::string> args) {
+  const auto* const found = std::ranges::find(k_types, type, &TargetType::name);
+  const bool has_path = found != k_types.end() && found->arguments.starts_with("PATH");
+  if (has_path && !args.empty()) args.front() = absolute_path(args.front());
+  return args;
 }
 
 }  // namespace oxbow

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "oxbow/error.h"
 #include "targets/target.h"
@@ -53,5 +54,9 @@ struct TargetType {
 // Makes a target of the type with that name; for one that does not exist the error lists those that do.
 [[nodiscard]] Result<MadeTarget> make_target(OpenContext& context, std::string_view type,
                                              std::span<const std::string> args, std::uint64_t length_bytes);
+
+// The arguments of a line that was made, such that they mean the same in every working directory.
+[[nodiscard]] std::vector<std::string> lasting_arguments(std::string_view type,
+                                                         std::vector<std::string> args);
 
 }  // namespace oxbow

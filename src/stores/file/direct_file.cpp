@@ -57,7 +57,7 @@ std::expected<DirectLimits, int> direct_limits(int fd, bool block_device) noexce
 }
 
 DirectFile::DirectFile(UniqueFd fd, UniqueFd buffered, std::string path, const FileOptions& options,
-                       const FileIdentity& identity, const DirectLimits& limits) noexcept
+                       const FileIdentity& identity, const DirectLimits& limits)
     : FileStore(std::move(fd), std::move(path), options, identity, limits.block),
       buffered_(std::move(buffered)),
       limits_(limits),

@@ -41,7 +41,7 @@ class DirectFile final : public FileStore {
  public:
   // `fd` was opened with O_DIRECT, `buffered` without it (regular files only), both of the same file.
   DirectFile(UniqueFd fd, UniqueFd buffered, std::string path, const FileOptions& options,
-             const FileIdentity& identity, const DirectLimits& limits) noexcept;
+             const FileIdentity& identity, const DirectLimits& limits);
   ~DirectFile() override = default;
 
   [[nodiscard]] bool direct() const noexcept override { return true; }

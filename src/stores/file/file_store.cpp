@@ -10,6 +10,7 @@
 #include <cassert>
 #include <utility>
 
+#include "os/absolute_path.h"
 #include "os/queue.h"
 #include "os/ring.h"
 #include "os/transfer.h"
@@ -17,9 +18,10 @@
 namespace oxbow {
 
 FileStore::FileStore(UniqueFd fd, std::string path, const FileOptions& options, const FileIdentity& identity,
-                     std::uint32_t grain_bytes) noexcept
+                     std::uint32_t grain_bytes)
     : fd_(std::move(fd)),
       path_(std::move(path)),
+      absolute_path_(absolute_path(path_)),
       options_(options),
       identity_(identity),
       size_(identity.size_bytes),
@@ -168,7 +170,7 @@ Result<FileIdentity> FileStore::current_identity() const {
 }
 
 StoreFacts FileStore::facts() const {
-  StoreFacts facts{path_, size()};
+  StoreFacts facts{absolute_path_, size()};
   struct ::stat file{};
   if (::fstat(fd_.get(), &file) != 0 || !S_ISREG(file.st_mode)) return facts;
   facts.allocated_bytes = static_cast<std::uint64_t>(file.st_blocks) * 512;

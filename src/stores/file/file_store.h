@@ -83,7 +83,7 @@ class FileStore : public Store {
 
  protected:
   FileStore(UniqueFd fd, std::string path, const FileOptions& options, const FileIdentity& identity,
-            std::uint32_t grain_bytes) noexcept;
+            std::uint32_t grain_bytes);
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] FileSpace& space() noexcept { return space_; }
 
@@ -99,7 +99,8 @@ class FileStore : public Store {
   [[nodiscard]] bool find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept;
 
   UniqueFd fd_;
-  std::string path_;
+  std::string path_;           // as it was given, for errors
+  std::string absolute_path_;  // for what is shown later
   FileOptions options_;
   FileIdentity identity_;
   std::atomic<std::uint64_t> size_;

@@ -80,7 +80,7 @@ TargetStatus CowTarget::status() const {
   return {.name = "cow",
           .info = fmt::format("{}/{} {}", layer_->facts().allocated_bytes.value_or(0) / k_sector_bytes,
                               (size_ + k_sector_bytes - 1) / k_sector_bytes, cluster_bytes_ / k_sector_bytes),
-          .table = escape_argument(layer_->describe()) + " 0"};
+          .table = escape_argument(layer_->facts().name) + " 0"};
 }
 
 void CowTarget::describe(std::vector<ChainPart>& chain) const {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "os/absolute_path.h"
 #include "targets/argument.h"
 #include "targets/linear/file_range.h"
 
@@ -27,7 +28,8 @@ Result<MadeTarget> make_file_target(OpenContext& context, std::span<const std::s
   const Range range{arguments->offset, length_bytes};
   auto store = open_file_range(context, "file", arguments->path, range);
   if (!store) return std::unexpected(store.error());
-  return MadeTarget{std::make_shared<FileTarget>(*store, arguments->path, range, context.writable)};
+  return MadeTarget{
+      std::make_shared<FileTarget>(*store, absolute_path(arguments->path), range, context.writable)};
 }
 
 }  // namespace oxbow

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "os/absolute_path.h"
 #include "targets/argument.h"
 #include "targets/linear/file_range.h"
 
@@ -59,7 +60,8 @@ Result<MadeTarget> make_linear_target(OpenContext& context, std::span<const std:
   const Range range{arguments->offset, length_bytes};
   auto store = open_file_range(context, "linear", arguments->path, range);
   if (!store) return std::unexpected(store.error());
-  return MadeTarget{std::make_shared<LinearTarget>(*store, arguments->path, range, context.writable)};
+  return MadeTarget{
+      std::make_shared<LinearTarget>(*store, absolute_path(arguments->path), range, context.writable)};
 }
 
 }  // namespace oxbow

@@ -96,6 +96,7 @@ Result<std::shared_ptr<Target>> load_table(OpenContext& context, std::string_vie
       return std::unexpected(
           Error("cannot load table", table_place(source, line.number), made.error().text()));
     }
+    line.args = lasting_arguments(line.type, std::move(line.args));
     parts.push_back({std::move(line), std::move(*made)});
   }
   return std::make_shared<TableTarget>(std::move(parts));
