@@ -5,14 +5,15 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
+
+#include "os/absolute_path.h"
 
 namespace oxbow {
 
 Result<LogFile> LogFile::open(const std::string& path) {
   UniqueFd file(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640));
   if (!file.valid()) return std::unexpected(Error::from_errno("cannot open log file", path, errno));
-  return LogFile(std::move(file), std::filesystem::absolute(path).lexically_normal().string());
+  return LogFile(std::move(file), absolute_path(path));
 }
 
 Result<void> LogFile::take_standard_error() const {

@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <utility>
+
+#include "os/absolute_path.h"
 
 namespace oxbow {
 namespace {
@@ -42,7 +43,7 @@ Result<PidFile> PidFile::create(const std::string& path) {
         ::pwrite(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
       return std::unexpected(Error::from_errno(k_what, path, errno));
     }
-    return PidFile(std::move(file), std::filesystem::absolute(path).lexically_normal().string());
+    return PidFile(std::move(file), absolute_path(path));
   }
 }
 

@@ -23,6 +23,8 @@
 #include <span>
 #include <utility>
 
+#include "os/absolute_path.h"
+
 namespace oxbow::nbd {
 namespace {
 
@@ -306,7 +308,7 @@ Result<Listener> Listener::adopt(UniqueFd socket, bool anywhere) {
     auto path = path_of(bound);
     if (!path)
       return std::unexpected(error(name, "it is a Unix socket without a path, which no NBD URI can name"));
-    listener.path_ = std::filesystem::absolute(*path).lexically_normal().string();
+    listener.path_ = absolute_path(*path);
     return listener;
   }
   const auto where = host_port_of(bound);
@@ -342,7 +344,7 @@ Result<Listener> Listener::open_unix(std::string_view address, const std::string
   }
   if (::lstat(path.c_str(), &listener.file_) != 0) return std::unexpected(system_error(address));
   // Absolute: the file is removed also when the working directory is another one by then.
-  listener.path_ = std::filesystem::absolute(path).lexically_normal().string();
+  listener.path_ = absolute_path(path);
   listener.made_file_ = true;
   if (::listen(socket, k_backlog) != 0) return std::unexpected(system_error(address));
   return listener;
