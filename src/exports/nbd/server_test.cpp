@@ -35,15 +35,6 @@ std::size_t open_descriptors() {
   return count;
 }
 
-// The client's side of the handshake: flags, then EXPORT_NAME for the default export.
-Bytes hello() {
-  Bytes out;
-  put(out, std::uint32_t{3});
-  put(out, k_option_magic);
-  put(out, std::uint32_t{1});
-  put(out, std::uint32_t{0});
-  return out;
-}
 constexpr std::size_t k_greeting = 18;
 constexpr std::size_t k_export_answer = 10;
 

@@ -57,6 +57,16 @@ inline Bytes simple_reply(std::uint64_t cookie, std::uint32_t error = 0) {
   return {encoded.begin(), encoded.end()};
 }
 
+// The client's side of the handshake: flags, then EXPORT_NAME for the default export.
+inline Bytes hello() {
+  Bytes out;
+  put(out, std::uint32_t{3});
+  put(out, k_option_magic);
+  put(out, std::uint32_t{1});
+  put(out, std::uint32_t{0});
+  return out;
+}
+
 // The client's socket. Thread safety: none.
 class RawClient {
  public:

@@ -18,15 +18,6 @@ constexpr std::uint32_t k_eshutdown = 108;
 constexpr std::size_t k_greeting = 18;
 constexpr std::size_t k_hello_answer = 28;  // the greeting, and what EXPORT_NAME is answered with
 
-Bytes hello() {
-  Bytes out;
-  put(out, std::uint32_t{3});
-  put(out, k_option_magic);
-  put(out, std::uint32_t{1});
-  put(out, std::uint32_t{0});
-  return out;
-}
-
 void put_option(Bytes& out, std::uint32_t number, const Bytes& data = {}) {
   put(out, k_option_magic);
   put(out, number);
