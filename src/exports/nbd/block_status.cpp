@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exports/nbd/block_status.h"
 
-#include <bit>
-#include <cstring>
-
 namespace oxbow::nbd {
 namespace {
 
@@ -27,8 +24,8 @@ class Descriptors {
     }
     // The sum is at most the length of the request.
     length_ += static_cast<std::uint32_t>(length);
-    store(room_.data() + (used_ - k_bytes), length_);
-    store(room_.data() + (used_ - 4), status_);
+    set(room_, used_ - k_bytes, length_);
+    set(room_, used_ - sizeof(status_), status_);
     return true;
   }
 
@@ -38,11 +35,6 @@ class Descriptors {
   }
 
  private:
-  static void store(std::byte* to, std::uint32_t value) noexcept {
-    const std::uint32_t big = std::byteswap(value);
-    std::memcpy(to, &big, sizeof(big));
-  }
-
   std::uint32_t context_;
   std::span<std::byte> room_;
   std::size_t used_ = 0;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exports/nbd/chunks.h"
 
-#include <bit>
-#include <cstring>
 #include <span>
 #include <utility>
 
@@ -19,10 +17,8 @@ class Head {
 
   template <typename T>
   Head& put(T value) noexcept {
-    static_assert(std::endian::native == std::endian::little);
-    const T big = std::byteswap(value);
-    std::memcpy(chunk_.head.data() + chunk_.head_bytes, &big, sizeof(big));
-    chunk_.head_bytes = static_cast<std::uint8_t>(chunk_.head_bytes + sizeof(big));
+    set(chunk_.head, chunk_.head_bytes, value);
+    chunk_.head_bytes = static_cast<std::uint8_t>(chunk_.head_bytes + sizeof(value));
     return *this;
   }
   // The common beginning; `payload` counts everything behind it.

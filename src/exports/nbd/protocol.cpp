@@ -9,9 +9,7 @@ namespace {
 // Writes `value` big-endian at `at`, which moves on.
 template <typename T>
 void store(std::span<std::byte> out, std::size_t& at, T value) noexcept {
-  for (std::size_t i = 0; i < sizeof(T); ++i) {
-    out[at + i] = static_cast<std::byte>((std::uint64_t{value} >> (8 * (sizeof(T) - 1 - i))) & 0xffU);
-  }
+  set(out, at, value);
   at += sizeof(T);
 }
 
@@ -104,15 +102,6 @@ void put_option_reply(std::vector<std::byte>& out, Option option, ReplyType type
   text = text.substr(0, k_max_string_bytes);
   put_option_reply(out, option, type, static_cast<std::uint32_t>(text.size()));
   put(out, text);
-}
-
-SimpleReply encode_simple_reply(std::uint32_t error, std::uint64_t cookie) noexcept {
-  SimpleReply out;
-  std::size_t at = 0;
-  store(std::span(out), at, k_simple_reply_magic);
-  store(std::span(out), at, error);
-  store(std::span(out), at, cookie);
-  return out;
 }
 
 std::array<std::byte, k_request_bytes> encode_request(const RequestHeader& request) noexcept {

@@ -167,6 +167,14 @@ template <typename T>
   return value;
 }
 
+// Writes `value` big-endian at byte `at` of `out`, which has room for it.
+template <typename T>
+  requires std::is_unsigned_v<T>
+void set(std::span<std::byte> out, std::size_t at, T value) noexcept {
+  if constexpr (std::endian::native == std::endian::little) value = std::byteswap(value);
+  std::memcpy(out.subspan(at, sizeof(T)).data(), &value, sizeof(T));
+}
+
 // Nothing when the magic is wrong. `in` has k_option_header_bytes.
 [[nodiscard]] std::optional<OptionHeader> decode_option(std::span<const std::byte> in) noexcept;
 // Nothing when lengths and data don't fit together.
@@ -184,8 +192,6 @@ void put_option_reply(std::vector<std::byte>& out, Option option, ReplyType type
 // A whole reply whose data is text: for errors, and empty for ACK.
 void put_option_reply(std::vector<std::byte>& out, Option option, ReplyType type, std::string_view text);
 
-using SimpleReply = std::array<std::byte, k_simple_reply_bytes>;
-[[nodiscard]] SimpleReply encode_simple_reply(std::uint32_t error, std::uint64_t cookie) noexcept;
 [[nodiscard]] std::array<std::byte, k_request_bytes> encode_request(const RequestHeader& request) noexcept;
 
 // The protocol's number for a status: 0, or one of its eight errors; whatever it has no word for is EIO.

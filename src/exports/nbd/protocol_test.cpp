@@ -5,6 +5,9 @@
 
 #include <cerrno>
 #include <initializer_list>
+#include <span>
+
+#include "exports/nbd/chunks.h"
 
 namespace oxbow::nbd {
 namespace {
@@ -91,7 +94,10 @@ TEST(NbdProtocol, Request) {
 }
 
 TEST(NbdProtocol, SimpleReply) {
-  EXPECT_TRUE(std::ranges::equal(encode_simple_reply(28, 0x0102030405060708),
+  Reply reply;
+  put_simple(reply, 0x0102030405060708, 28);
+  const Chunk& chunk = reply.chunks.back();
+  EXPECT_TRUE(std::ranges::equal(std::span(chunk.head).first(chunk.head_bytes),
                                  bytes({0x67, 0x44, 0x66, 0x98, 0, 0, 0, 28, 1, 2, 3, 4, 5, 6, 7, 8})));
 }
 

@@ -53,8 +53,11 @@ inline Bytes request(Command command, std::uint64_t cookie, std::uint64_t offset
 }
 
 inline Bytes simple_reply(std::uint64_t cookie, std::uint32_t error = 0) {
-  const auto encoded = encode_simple_reply(error, cookie);
-  return {encoded.begin(), encoded.end()};
+  Bytes out;
+  put(out, k_simple_reply_magic);
+  put(out, error);
+  put(out, cookie);
+  return out;
 }
 
 // The client's side of the handshake: flags, then EXPORT_NAME for the default export.
