@@ -53,7 +53,7 @@ Geometry geometry(std::uint64_t max_size, std::uint32_t cluster_shift) noexcept 
   g.holder_offset = 2 * k_apart_bytes;
   g.record_offset = {3 * k_apart_bytes, 4 * k_apart_bytes};
   g.ring_offset = k_mebibyte;
-  g.ring_length = 64 * k_mebibyte;
+  g.ring_length = k_ring_bytes;
   g.slot_offset[0] = g.ring_offset + g.ring_length;
   g.slot_offset[1] = align_up(g.slot_offset[0] + (g.page_count * k_page_bytes), k_apart_bytes);
   g.data_offset = align_up(g.slot_offset[1] + (g.page_count * k_page_bytes),

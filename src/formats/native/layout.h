@@ -23,6 +23,7 @@ inline constexpr std::array<char, 8> k_magic{'O', 'X', 'B', 'O', 'W', 'L', 'Y', 
 inline constexpr std::uint32_t k_version = 0;
 inline constexpr std::uint32_t k_page_magic = 0x4750584f;    // "OXPG"
 inline constexpr std::uint32_t k_record_magic = 0x4352584f;  // "OXRC"
+inline constexpr std::uint32_t k_ring_magic = 0x5252584f;    // "OXRR"
 inline constexpr std::uint32_t k_holder_magic = 0x4448584f;  // "OXHD"
 
 inline constexpr std::uint64_t k_superblock_bytes = 4096;
@@ -38,11 +39,14 @@ inline constexpr std::uint64_t k_leaves_per_page = 63;
 inline constexpr std::uint64_t k_clusters_per_page = k_clusters_per_leaf * k_leaves_per_page;
 inline constexpr std::size_t k_words_per_leaf = 8;
 inline constexpr std::size_t k_pages_per_flush = 1024;
+inline constexpr std::uint64_t k_ring_bytes = 64 << 20;      // the room of the commit ring
+inline constexpr std::uint64_t k_ring_align_bytes = 4096;    // of records
+inline constexpr std::uint32_t k_ring_entries = 256;         // of a record, at most
+inline constexpr std::uint64_t k_ring_data_bytes = 1 << 20;  // of a record, at most
 
 // Feature bits. Unknown incompatible ones refuse the layer, unknown read-only-compatible ones refuse writing.
-inline constexpr std::uint64_t k_incompatible_ring = 1;     // a commit ring holds live records; reserved
-inline constexpr std::uint64_t k_incompatible_merging = 2;  // a merge into the base was begun; reserved
-inline constexpr std::uint64_t k_known_incompatible = 0;
+inline constexpr std::uint64_t k_incompatible_merging = 2;  // a merge into the base was begun
+inline constexpr std::uint64_t k_known_incompatible = k_incompatible_merging;
 inline constexpr std::uint64_t k_known_read_only_compatible = 0;
 
 enum class BaseKind : std::uint32_t { none = 0, raw = 1, layer = 2 };
@@ -54,7 +58,7 @@ using Hash128 = std::array<std::uint8_t, 16>;
 // What identifies a layer's base. Fields that its kind doesn't use are zero.
 struct BaseRecord {
   BaseKind kind;
-  std::uint32_t flags;                  // reserved: 1 = sha256 is set
+  std::uint32_t flags;                  // k_base_has_sha256
   std::uint64_t size;                   // bytes
   std::uint64_t device;                 // raw: st_dev; for people
   std::uint64_t inode;                  // raw: st_ino; for people
@@ -62,8 +66,9 @@ struct BaseRecord {
   Uuid uuid;                            // layer
   std::uint64_t epoch;                  // layer
   Hash128 samples;                      // XXH3-128 of what sample_ranges() names
-  std::array<std::uint8_t, 32> sha256;  // reserved
+  std::array<std::uint8_t, 32> sha256;  // of all bytes of the base, where flags say so
 };
+inline constexpr std::uint32_t k_base_has_sha256 = 1;
 static_assert(sizeof(BaseRecord) == 112 && std::has_unique_object_representations_v<BaseRecord>);
 
 inline constexpr std::size_t k_base_path_bytes = 3072;
@@ -96,8 +101,8 @@ struct Superblock {
   LayerState state;
   std::uint32_t base_path_length;
   BaseRecord base;
-  Uuid boot_id;                                   // reserved for live state
-  std::array<char, 256> live_path;                // reserved for live state
+  Uuid boot_id;                                   // of the boot in which the session began; zero when clean
+  std::array<char, 256> live_path;                // the session's live state; empty: none
   std::array<std::uint8_t, 432> reserved;         // zero
   std::array<char, k_base_path_bytes> base_path;  // relative to the layer's directory, or absolute
 };
@@ -121,7 +126,7 @@ struct StatePage {
   std::uint32_t reserved0;
   std::uint64_t epoch;
   std::uint64_t flush_number;
-  std::uint64_t ring_seq;  // the last ring record before the words were copied; 0 until the ring exists
+  std::uint64_t ring_seq;  // of the last ring record that was appended before the words were copied
   std::array<std::uint64_t, 2> reserved1;
   std::array<LeafWords, k_leaves_per_page> leaves;
 };
@@ -134,10 +139,11 @@ struct FlushRecord {
   std::uint32_t magic;
   std::uint64_t epoch;
   std::uint64_t flush_number;
-  std::uint64_t ring_tail;  // reserved: 0
+  std::uint64_t ring_tail;  // ring_seq of the last full flush that was completed when this one began
   std::uint32_t slot;       // 0 or 1: which of the two this is
   std::uint32_t count;      // entries in use
-  std::array<std::uint64_t, 3> reserved0;
+  std::uint64_t ring_seq;   // of the last ring record that was appended before this flush
+  std::array<std::uint64_t, 2> reserved0;
   std::array<std::uint32_t, k_pages_per_flush> pages;  // page index; bit 31: its slot
   std::array<std::uint8_t, k_record_bytes - 64 - (4 * k_pages_per_flush)> reserved1;
 };
@@ -145,6 +151,28 @@ static_assert(sizeof(FlushRecord) == k_record_bytes && std::has_unique_object_re
 static_assert(offsetof(FlushRecord, pages) == 64);
 
 inline constexpr std::uint32_t k_record_slot_bit = 1U << 31;
+
+// What one small flush made durable: this, then `count` entries, then the bytes of the entries that are data, one
+// after the other, then zeros up to `length`.
+struct RingRecord {
+  std::uint32_t crc;  // CRC32C of the layer's salt and of what follows, all `length` bytes
+  std::uint32_t magic;
+  std::uint64_t epoch;
+  std::uint64_t sequence;  // grows by 1 with each record, across fillings and sessions
+  std::uint32_t length;    // of the whole record in bytes, a multiple of k_ring_align_bytes
+  std::uint32_t count;
+  std::array<std::uint64_t, 4> reserved;
+};
+static_assert(sizeof(RingRecord) == 64 && std::has_unique_object_representations_v<RingRecord>);
+
+// What a range of the device is, whole sectors within one state page; zero: whole clusters.
+struct RingEntry {
+  std::uint64_t offset;  // in the device, bytes
+  std::uint64_t length;  // bytes
+  std::uint32_t state;   // as of a cluster: 1 zero, 3 data
+  std::uint32_t reserved;
+};
+static_assert(sizeof(RingEntry) == 24 && std::has_unique_object_representations_v<RingEntry>);
 
 // Who has the layer open for writing. Told to people; decides nothing.
 struct Holder {
