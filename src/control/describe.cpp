@@ -138,7 +138,7 @@ Json describe(const Served& served, const ServedDevice& device) {
   json["failure"] = failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
   json["process"] = describe_process(served);
   Json& table = json["table"] = Json::array();
-  for (const TargetLine& line : device.device->target().lines()) {
+  for (const TargetLine& line : device.device->target()->lines()) {
     table.push_back({{"start", line.start},
                      {"length", line.length},
                      {"target", line.status.name},
@@ -155,7 +155,7 @@ Json describe(const Served& served, const ServedDevice& device) {
 Json describe_table(const ServedDevice& device) {
   Json info = Json::array();
   Json table = Json::array();
-  for (const TargetLine& line : device.device->target().lines()) {
+  for (const TargetLine& line : device.device->target()->lines()) {
     info.push_back(line_text(line, line.status.info));
     table.push_back(line_text(line, line.status.table));
   }

@@ -16,8 +16,9 @@ namespace oxbow {
 // What the parts of a device share. Thread safety: as its parts say.
 struct Device::Parts {
   Parts(Target& target, Queue* flush_queue)
-      : mover(target, failure, statistics), flusher(target, failure, statistics, flush_queue) {}
+      : mover(target, failure, statistics), flusher(target, mover, failure, statistics, flush_queue) {}
 
+  Gate gate;
   StickyFailure failure;
   Statistics statistics;
   SharedLatencies latencies;
@@ -30,7 +31,9 @@ Device::Device(std::shared_ptr<Target> target, Options options, Queue* flush_que
       options_(std::move(options)),
       size_(target_->size()),
       writable_(target_->writable() && !options_.read_only),
-      parts_(std::make_unique<Parts>(*target_, flush_queue)) {}
+      parts_(std::make_unique<Parts>(*target_, flush_queue)) {
+  parts_->failure.tell(target_.get());
+}
 
 Device::Device(std::shared_ptr<Target> target, Options options, Queue& flush_queue)
     : Device(std::move(target), std::move(options), &flush_queue) {}
@@ -45,43 +48,68 @@ Progress Device::counted(Queue& queue, Progress progress) noexcept {
   return progress;
 }
 
+template <typename Request>
+Task Device::when_open(Queue& queue, Request request) {
+  WaitIo io(queue);
+  const Progress opened = parts_->gate.wait(io);
+  IoStatus status = co_await io(opened);
+  // Closed again in between, it waits again.
+  const Progress progress = request(io);
+  status = co_await io(progress);
+  co_return status;
+}
+
 Progress Device::read(Io& io, std::uint64_t at, std::span<std::byte> out) noexcept {
   Queue& queue = *io.queue;
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) return when_open(queue, [=, this](Io& later) { return read(later, at, out); }).detach(io);
   const Range range{at, out.size()};
-  if (!range.fits(size_)) return counted(queue, Progress::failed(EINVAL));
+  if (!range.fits(size())) return counted(queue, Progress::failed(EINVAL));
   parts_->statistics.add(queue.shard(), Counter::reads);
   parts_->statistics.add(queue.shard(), Counter::read_bytes, out.size());
   IoStatus status;
   const std::uint64_t now = parts_->mover.read_now(io, range, out, status);
   if (now == out.size() || !status.ok()) return counted(queue, Progress::done(status));
-  return counted(queue, read_rest(queue, range.without_prefix(now), out.subspan(now)).detach(io));
+  return counted(queue,
+                 read_rest(queue, std::move(pass), range.without_prefix(now), out.subspan(now)).detach(io));
 }
 
-Task Device::read_rest(Queue& queue, Range range, std::span<std::byte> out) {
+Task Device::read_rest(Queue& queue, Gate::Pass /*pass*/, Range range, std::span<std::byte> out) {
   const IoStatus status = co_await parts_->mover.read(queue, *target_, range, out);
   if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
   co_return status;
 }
 
 IoStatus Device::check_change(Range range) const noexcept {
-  if (!writable_) return IoStatus::error(EPERM);
-  if (!range.fits(size_)) return IoStatus::error(ENOSPC);
+  if (!writable()) return IoStatus::error(EPERM);
+  if (!range.fits(size())) return IoStatus::error(ENOSPC);
   return parts_->failure.status();
 }
 
-Progress Device::change(Io& io, Range range, Change change, std::span<const std::byte> data) noexcept {
+Progress Device::change(Io& io, Range range, Change change, std::span<const std::byte> data,
+                        ZeroSpeed speed) noexcept {
   Queue& queue = *io.queue;
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) {
+    const auto request = [=, this](Io& later) { return this->change(later, range, change, data, speed); };
+    return when_open(queue, request).detach(io);
+  }
   const IoStatus allowed = check_change(range);
   if (!allowed.ok() || range.empty()) return counted(queue, Progress::done(allowed));
-  return run_change(queue, range, change, data).detach(io);
+  if (speed == ZeroSpeed::fast && !target_->zeroes_fast(range, change.allocate)) {
+    return counted(queue, Progress::failed(EOPNOTSUPP));
+  }
+  return run_change(queue, std::move(pass), range, change, data).detach(io);
 }
 
-Task Device::run_change(Queue& queue, Range range, Change change, std::span<const std::byte> data) {
+Task Device::run_change(Queue& queue, Gate::Pass pass, Range range, Change change,
+                        std::span<const std::byte> data) {
   bool join = false;
   IoStatus status = co_await parts_->mover.change(queue, range, change, data, join);
   if (status.ok() && join) {
     WaitIo io(queue);
     const Progress progress = parts_->flusher.join(io);
+    pass.leave();  // a structure change waits for flushes by itself
     status = co_await io(progress);
   }
   // A barrier that failed meanwhile may have left clean what the durable write was to write.
@@ -101,12 +129,9 @@ Progress Device::write(Io& io, std::uint64_t at, std::span<const std::byte> data
 Progress Device::zero(Io& io, Range range, bool allocate, Durability durability, ZeroSpeed speed) noexcept {
   parts_->statistics.add(io.queue->shard(), Counter::zeroes);
   parts_->statistics.add(io.queue->shard(), Counter::zeroed_bytes, range.length);
-  if (speed == ZeroSpeed::fast && check_change(range).ok() && !range.empty() &&
-      !target_->zeroes_fast(range, allocate)) {
-    return counted(*io.queue, Progress::failed(EOPNOTSUPP));
-  }
   const bool durable = durability == Durability::when_completed;
-  return change(io, range, {.operation = Operation::zero, .durable = durable, .allocate = allocate}, {});
+  return change(io, range, {.operation = Operation::zero, .durable = durable, .allocate = allocate}, {},
+                speed);
 }
 
 Progress Device::discard(Io& io, Range range, Durability durability) noexcept {
@@ -118,8 +143,10 @@ Progress Device::discard(Io& io, Range range, Durability durability) noexcept {
 
 Progress Device::flush(Io& io) noexcept {
   Queue& queue = *io.queue;
+  const Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) return when_open(queue, [this](Io& later) { return flush(later); }).detach(io);
   parts_->statistics.add(queue.shard(), Counter::flushes);
-  if (!writable_) return Progress::done();
+  if (!writable()) return Progress::done();
   if (const IoStatus failed = parts_->failure.status(); !failed.ok()) {
     return counted(queue, Progress::done(failed));
   }
@@ -127,20 +154,39 @@ Progress Device::flush(Io& io) noexcept {
 }
 
 Progress Device::cache(Io& io, Range range) noexcept {
-  if (!range.fits(size_)) return Progress::failed(EINVAL);
-  return parts_->mover.prefetch(*io.queue, range.prefix(k_prefetch_bytes)).detach(io);
+  Queue& queue = *io.queue;
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) return when_open(queue, [=, this](Io& later) { return cache(later, range); }).detach(io);
+  if (!range.fits(size())) return Progress::failed(EINVAL);
+  return cache_in(queue, std::move(pass), range).detach(io);
+}
+
+Task Device::cache_in(Queue& queue, Gate::Pass /*pass*/, Range range) {
+  const IoStatus status = co_await parts_->mover.prefetch(queue, range.prefix(k_prefetch_bytes));
+  co_return status;
 }
 
 Progress Device::extents(Io& io, Range range, Extents& out) noexcept {
+  Queue& queue = *io.queue;
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) {
+    return when_open(queue, [this, range, &out](Io& later) { return extents(later, range, out); }).detach(io);
+  }
   out.clear();
-  if (!range.fits(size_)) return Progress::failed(EINVAL);
+  if (!range.fits(size())) return Progress::failed(EINVAL);
   if (range.empty()) return Progress::done();
-  return parts_->mover.extents(*io.queue, range, out).detach(io);
+  return extents_in(queue, std::move(pass), range, out).detach(io);
 }
 
-bool Device::view(Range range, ReadView& view) noexcept {
+Task Device::extents_in(Queue& queue, Gate::Pass /*pass*/, Range range, Extents& out) {
+  const IoStatus status = co_await parts_->mover.extents(queue, range, out);
+  co_return status;
+}
+
+bool Device::view(Queue& queue, Range range, ReadView& view) noexcept {
   view.clear();
-  if (range.empty() || !range.fits(size_)) return false;
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass || range.empty() || !range.fits(size())) return false;
   while (!range.empty()) {
     Extents extents;
     const Step step = target_->locate(range, extents);
@@ -150,6 +196,7 @@ bool Device::view(Range range, ReadView& view) noexcept {
     }
     range = range.without_prefix(step.length);
   }
+  view.pass = std::move(pass);
   return true;
 }
 
@@ -233,13 +280,42 @@ void Device::received(Queue& queue, Range range) noexcept {
   if (step.answer == Answer::ready && plan.owner != nullptr) plan.owner->commit(plan);
 }
 
+std::shared_ptr<Target> Device::target() const noexcept {
+  const std::lock_guard lock(target_mutex_);
+  return target_;
+}
+
+void Device::suspend(Queue& queue) noexcept {
+  (void)run_blocking(queue, [this](Io& io) { return parts_->gate.close(io); });
+  (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
+}
+
+void Device::resume() noexcept {
+  parts_->flusher.go_on();
+  parts_->gate.open();
+}
+
+std::shared_ptr<Target> Device::replace(std::shared_ptr<Target> next, bool read_only) noexcept {
+  const std::lock_guard lock(target_mutex_);
+  target_.swap(next);
+  size_.store(target_->size(), std::memory_order_release);
+  writable_.store(target_->writable() && !read_only, std::memory_order_release);
+  options_.read_only = read_only;
+  parts_->mover.use(*target_);
+  parts_->flusher.use(*target_);
+  parts_->failure.forget();
+  parts_->failure.tell(target_.get());
+  return next;
+}
+
 IoStatus Device::close(Queue& queue) noexcept {
-  if (!writable_) return {};
+  if (!writable()) return {};
   const IoStatus flushed = run_blocking(queue, [this](Io& io) { return flush(io); });
   if (!flushed.ok()) return flushed;
   const IoStatus closed = target_->close(queue);
   // Whatever comes now must not touch what was closed.
-  parts_->failure.set(closed.ok() ? IoStatus::error(ESHUTDOWN) : closed);
+  if (closed.ok()) parts_->failure.refuse(IoStatus::error(ESHUTDOWN));
+  if (!closed.ok()) parts_->failure.set(closed);
   return closed;
 }
 

@@ -6,11 +6,14 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 
+#include "device/gate.h"
 #include "os/io.h"
 #include "oxbow/error.h"
 #include "oxbow/range.h"
@@ -47,11 +50,13 @@ struct ReadView {
   // Those files. Where one of them was cut short, the page that it ends in now has zeros behind the end and faults for
   // nobody: so ask Store::cut_short() before each sending.
   Fixed<Store*, 8> files;
+  Gate::Pass pass;  // the lease: structure changes wait for its end
 
   void clear() noexcept {
     pieces.clear();
     may_fault = false;
     files.clear();
+    pass.leave();
   }
 };
 
@@ -103,7 +108,7 @@ class Device {
 
   // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory
   // at once; else returns false, and read() is the way. The range must be within the device.
-  [[nodiscard]] bool view(Range range, ReadView& view) noexcept;
+  [[nodiscard]] bool view(Queue& queue, Range range, ReadView& view) noexcept;
   // A read of `range` is answered from a view.
   void viewed(Queue& queue, Range range) noexcept;
   // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else
@@ -112,14 +117,25 @@ class Device {
   [[nodiscard]] std::span<std::byte> direct(Range range) noexcept;
   void received(Queue& queue, Range range) noexcept;
 
+  // Structure changes: suspend, replace, resume, by one thread at a time; `queue` is that thread's.
+  // Lets no new request begin, those wait, and blocks until none is in flight, no flush runs and every view has been
+  // given back. Makes nothing durable: whoever replaces the target closes the old one.
+  void suspend(Queue& queue) noexcept;
+  // Lets the requests that wait begin, with the target of now.
+  void resume() noexcept;
+  // Puts `next` in the target's place and returns what was there. Only while suspended. A failure of the device is
+  // forgotten: this is a new opening. `read_only` as in Options.
+  [[nodiscard]] std::shared_ptr<Target> replace(std::shared_ptr<Target> next, bool read_only) noexcept;
+
   // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be
   // asked of the device afterwards.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept;
 
-  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
-  [[nodiscard]] bool writable() const noexcept { return writable_; }
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool writable() const noexcept { return writable_.load(std::memory_order_acquire); }
   [[nodiscard]] const std::string& name() const noexcept { return options_.name; }
-  [[nodiscard]] Target& target() noexcept { return *target_; }
+  // As of now, and kept for the caller: another may take its place meanwhile. From any thread.
+  [[nodiscard]] std::shared_ptr<Target> target() const noexcept;
   [[nodiscard]] StatisticsSnapshot statistics() const noexcept;
   // An export tells how long a request took, from its arrival to when its reply was sent.
   void took(Queue& queue, RequestKind kind, std::uint64_t ns) noexcept;
@@ -134,15 +150,23 @@ class Device {
   Device(std::shared_ptr<Target> target, Options options, Queue* flush_queue);
   [[nodiscard]] IoStatus check_change(Range range) const noexcept;
   [[nodiscard]] Progress counted(Queue& queue, Progress progress) noexcept;
-  [[nodiscard]] Progress change(Io& io, Range range, Change change, std::span<const std::byte> data) noexcept;
-  [[nodiscard]] Task run_change(Queue& queue, Range range, Change change, std::span<const std::byte> data);
-  [[nodiscard]] Task read_rest(Queue& queue, Range range, std::span<std::byte> out);
+  [[nodiscard]] Progress change(Io& io, Range range, Change change, std::span<const std::byte> data,
+                                ZeroSpeed speed = ZeroSpeed::any) noexcept;
+  [[nodiscard]] Task run_change(Queue& queue, Gate::Pass pass, Range range, Change change,
+                                std::span<const std::byte> data);
+  [[nodiscard]] Task read_rest(Queue& queue, Gate::Pass pass, Range range, std::span<std::byte> out);
+  [[nodiscard]] Task extents_in(Queue& queue, Gate::Pass pass, Range range, Extents& out);
+  [[nodiscard]] Task cache_in(Queue& queue, Gate::Pass pass, Range range);
+  // Runs `request` once the gate is open again.
+  template <typename Request>
+  [[nodiscard]] Task when_open(Queue& queue, Request request);
   [[nodiscard]] static bool append_view(const Extent& extent, ReadView& view) noexcept;
 
+  mutable std::mutex target_mutex_;  // for target() alone: requests look at target_ while they are in
   std::shared_ptr<Target> target_;
   Options options_;
-  std::uint64_t size_;
-  bool writable_;
+  std::atomic<std::uint64_t> size_;
+  std::atomic<bool> writable_;
   std::unique_ptr<Parts> parts_;
 };
 

@@ -163,13 +163,13 @@ TEST_F(CowTargetTest, CachedClustersOfAChainAreMemory) {
     const std::uint64_t length = 1 + random() % 20'000;
     const Range range{random() % (k_size_bytes - length + 1), length};
     ReadView view;
-    ASSERT_TRUE(child->view(range, view)) << length << " at " << range.offset;
+    ASSERT_TRUE(child->view(queue_, range, view)) << length << " at " << range.offset;
     ASSERT_EQ(sent(view), expected.substr(range.offset, length)) << length << " at " << range.offset;
     faulting += view.may_fault ? 1 : 0;
   }
   EXPECT_GT(faulting, 400);
   ReadView view;
-  ASSERT_TRUE(child->view({20'000, 10'000}, view));
+  ASSERT_TRUE(child->view(queue_, {20'000, 10'000}, view));
   EXPECT_FALSE(view.may_fault) << "zeros are the program's own";
   EXPECT_TRUE(child->close(queue_).ok());
 }
@@ -181,20 +181,20 @@ TEST_F(CowTargetTest, ABaseCutShortUnderAViewIsAnError) {
   (void)read(*device, 0, k_size_bytes);
   (void)read(*device, 0, k_size_bytes);
   ReadView view;
-  ASSERT_TRUE(device->view({4096, 100'000}, view));
+  ASSERT_TRUE(device->view(queue_, {4096, 100'000}, view));
   ASSERT_TRUE(view.may_fault);
   std::filesystem::resize_file(path("base.img"), 50'000);
   EXPECT_EQ(sent(view), std::unexpected(EFAULT));
   ASSERT_EQ(view.files.size(), 2U) << "the layer and its base";
   EXPECT_FALSE(view.files[0]->cut_short());
   EXPECT_TRUE(view.files[1]->cut_short());
-  EXPECT_FALSE(device->view({48'000, 4096}, view));
+  EXPECT_FALSE(device->view(queue_, {48'000, 4096}, view));
   std::string out(4096, '?');
   EXPECT_EQ(
       run_blocking(queue_,
                    [&](Io& io) { return device->read(io, 48'000, std::as_writable_bytes(std::span(out))); }),
       IoStatus::error(EIO));
-  ASSERT_TRUE(device->view({0, 8192}, view)) << "what the layer has is there";
+  ASSERT_TRUE(device->view(queue_, {0, 8192}, view)) << "what the layer has is there";
   EXPECT_EQ(sent(view), std::string(8192, 'w'));
   EXPECT_TRUE(device->close(queue_).ok());
 }

@@ -52,7 +52,7 @@ TEST_F(DeviceOverRam, LackOfRoomIsNoFailureOfTheDevice) {
 
 TEST_F(DeviceOverRam, ViewsAndReadsOfHolesTakeNoMemory) {
   ReadView view;
-  ASSERT_TRUE(device_->view({12'345, 1 << 20}, view));
+  ASSERT_TRUE(device_->view(queue_, {12'345, 1 << 20}, view));
   std::uint64_t shown = 0;
   for (const iovec& piece : view.pieces) shown += piece.iov_len;
   EXPECT_EQ(shown, 1U << 20);

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "device/mover.h"
 #include "device/statistics.h"
 #include "os/canary.h"
 
@@ -15,12 +16,15 @@ Flusher::Kick::Kick(Flusher& owner_flusher, Queue& owner) noexcept
            // A run reports to the waiters by itself; only one that could not even start has nothing told them.
            const Progress progress = kicked.run(kicked.queue_).detach(kicked.finished_);
            if (!progress.is_done() || progress.status().ok()) return;
-           while (Io* const unserved = kicked.take_waiting()) answer(unserved, progress.status());
+           do {
+             answer(kicked.take_waiting(), progress.status());
+           } while (!kicked.finish());
          }),
       flusher(owner_flusher) {}
 
-Flusher::Flusher(Target& target, StickyFailure& failure, Statistics& statistics, Queue* queue)
-    : target_(target),
+Flusher::Flusher(Target& target, Mover& mover, StickyFailure& failure, Statistics& statistics, Queue* queue)
+    : target_(&target),
+      mover_(mover),
       failure_(failure),
       statistics_(statistics),
       own_queue_(queue == nullptr ? std::make_unique<Queue>() : nullptr),
@@ -58,11 +62,38 @@ Progress Flusher::join(Io& waiter) noexcept {
   return Progress::pending();
 }
 
-// Null, and no longer running, when nobody waits.
+Progress Flusher::pause(Io& io) noexcept {
+  const std::lock_guard lock(mutex_);
+  paused_ = true;
+  if (!running_) return Progress::done();
+  pausing_ = &io;
+  return Progress::pending();
+}
+
+void Flusher::go_on() noexcept {
+  const std::lock_guard lock(mutex_);
+  paused_ = false;
+}
+
+// Null when nobody waits.
 Io* Flusher::take_waiting() noexcept {
   const std::lock_guard lock(mutex_);
-  running_ = waiting_ != nullptr;
   return std::exchange(waiting_, nullptr);
+}
+
+// Whether there is something better to do than chores.
+bool Flusher::disturbed() noexcept {
+  const std::lock_guard lock(mutex_);
+  return waiting_ != nullptr || paused_ || stop_.load(std::memory_order_acquire);
+}
+
+// Ends the run, unless somebody waits.
+bool Flusher::finish() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (waiting_ != nullptr) return false;
+  running_ = false;
+  if (Io* const io = std::exchange(pausing_, nullptr)) io->queue->post(*io, {});
+  return true;
 }
 
 void Flusher::answer(Io* served, IoStatus status) noexcept {
@@ -73,11 +104,24 @@ void Flusher::answer(Io* served, IoStatus status) noexcept {
 }
 
 Task Flusher::run(Queue& queue) {
-  while (Io* const served = take_waiting()) {
-    bool more = true;
-    IoStatus status;
-    while (more && status.ok()) status = co_await flush_once(queue, more);
-    answer(served, status);
+  do {
+    while (Io* const served = take_waiting()) {
+      bool more = true;
+      IoStatus status;
+      while (more && status.ok()) status = co_await flush_once(queue, more);
+      answer(served, status);
+    }
+    (void)co_await run_chores(queue);
+  } while (!finish());
+  co_return IoStatus{};
+}
+
+// What goes wrong is the target's to note; what makes the device fail does so.
+Task Flusher::run_chores(Queue& queue) {
+  while (!disturbed() && failure_.status().ok()) {
+    const Step step = target_->chore();
+    if (step.answer != Answer::prepare) break;
+    (void)co_await mover_.prepare(queue, *step.owner, step.key);
   }
   co_return IoStatus{};
 }
@@ -88,21 +132,47 @@ Task Flusher::flush_once(Queue& queue, bool& more) {
   statistics_.add(queue.shard(), Counter::flush_rounds);
   FlushPlan plan;
   plan.buffers = &queue.buffers();
-  target_.capture(plan);
+  target_->capture(plan);
   IoStatus status = plan.status;
+  if (status.ok()) status = co_await carry_out(queue, plan);
+  if (!status.ok()) failure_.set(status);
+  for (Target* owner : plan.owners) owner->flushed(plan, status);
+  more = plan.more;
+  co_return status;
+}
+
+Task Flusher::carry_out(Queue& queue, FlushPlan& plan) {
+  IoStatus status;
+  if (!plan.reads.empty()) {
+    status = co_await read_back(queue, plan);
+    if (!status.ok()) co_return status;
+  }
   const bool swapped = canary(Canary::flush_barriers_swapped);
   for (const std::size_t index : {std::size_t{0}, std::size_t{1}}) {
-    if (!status.ok()) break;
     const std::size_t round = swapped ? 1 - index : index;
     const bool barrier = round != 0 || !canary(Canary::first_barrier_dropped);
     status = co_await carry_out(queue, plan.rounds[round], barrier);
     // A barrier that failed meanwhile, for somebody else, may have left clean what this one was to write.
     if (status.ok()) status = failure_.status();
+    if (!status.ok()) co_return status;
   }
-  if (!status.ok()) failure_.set(status);
-  for (Target* owner : plan.owners) owner->flushed(plan, status);
-  more = plan.more;
   co_return status;
+}
+
+Task Flusher::read_back(Queue& queue, FlushPlan& plan) {
+  WaitBatch<16> batch(queue);
+  for (const FlushRead& read : plan.reads) {
+    if (batch.full()) {
+      const IoStatus status = co_await batch;
+      if (!status.ok()) co_return status;
+    }
+    Io& io = batch.next();
+    batch.submitted(read.store->read(io, read.at, read.into, ReadMode::may_wait));
+  }
+  const IoStatus status = co_await batch;
+  if (!status.ok()) co_return status;
+  for (Target* owner : plan.owners) owner->seal(plan);
+  co_return IoStatus{};
 }
 
 Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier) {
@@ -117,7 +187,7 @@ Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrie
     // iovec has no const form; stores only read from the list of a write.
     io.iov.push_back({const_cast<std::byte*>(write.data.data()), write.data.size()});
     statistics_.add(queue.shard(), Counter::metadata_bytes, write.data.size());
-    batch.submitted(write.store->write(io, write.at, WriteMode::cached));
+    batch.submitted(write.store->write(io, write.at, write.mode));
   }
   status = co_await batch;
   if (!status.ok() || !barrier) co_return status;

@@ -5,7 +5,7 @@
 // time, on one queue, so that a barrier never holds up a connection:
 //
 //   join() ──► waiting ──(runs: takes all that wait)──► capture → round 1: writes, barriers → round 2 →
-//          flushed ──► posted to their queues
+//          flushed ──► posted to their queues ──► nobody waits: chores of the targets
 //
 // A waiter that arrives while one runs has to wait for the next, because its writes may have missed the
 // capture.
@@ -20,6 +20,7 @@
 
 namespace oxbow {
 
+class Mover;
 class Statistics;
 
 // Runs the flushes of one device. Thread safety: join() from any thread; destruction when nothing is in
@@ -27,7 +28,7 @@ class Statistics;
 class Flusher {
  public:
   // On a queue that somebody else polls; a null queue means a thread of its own.
-  Flusher(Target& target, StickyFailure& failure, Statistics& statistics, Queue* queue);
+  Flusher(Target& target, Mover& mover, StickyFailure& failure, Statistics& statistics, Queue* queue);
   ~Flusher();
   Flusher(const Flusher&) = delete;
   Flusher& operator=(const Flusher&) = delete;
@@ -38,11 +39,22 @@ class Flusher {
   // the error that makes the device fail.
   Progress join(Io& waiter) noexcept;
 
+  // Posts `io` when nothing runs and nobody waits; nothing begins by itself until go_on(). Only while nobody joins.
+  Progress pause(Io& io) noexcept;
+  void go_on() noexcept;
+  // Only while paused.
+  void use(Target& target) noexcept { target_ = &target; }
+
  private:
   [[nodiscard]] Io* take_waiting() noexcept;
+  [[nodiscard]] bool finish() noexcept;
+  [[nodiscard]] Task run_chores(Queue& queue);
+  [[nodiscard]] bool disturbed() noexcept;
   static void answer(Io* served, IoStatus status) noexcept;
   [[nodiscard]] Task run(Queue& queue);
   [[nodiscard]] Task flush_once(Queue& queue, bool& more);
+  [[nodiscard]] Task carry_out(Queue& queue, FlushPlan& plan);
+  [[nodiscard]] Task read_back(Queue& queue, FlushPlan& plan);
   [[nodiscard]] Task carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier);
   void serve() noexcept;
 
@@ -55,7 +67,8 @@ class Flusher {
     explicit Finished(Queue& owner) noexcept : Io(owner, [](Io&) noexcept {}) {}
   };
 
-  Target& target_;
+  Target* target_;
+  Mover& mover_;
   StickyFailure& failure_;
   Statistics& statistics_;
   std::unique_ptr<Queue> own_queue_;
@@ -66,6 +79,8 @@ class Flusher {
   std::mutex mutex_;
   Io* waiting_ = nullptr;  // guarded by mutex_; newest first
   bool running_ = false;   // guarded by mutex_: a run is under way or kicked
+  bool paused_ = false;    // guarded by mutex_
+  Io* pausing_ = nullptr;  // guarded by mutex_: told when nothing runs
   std::atomic<bool> stop_{false};
   std::jthread thread_;
 };

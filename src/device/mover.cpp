@@ -39,7 +39,7 @@ std::uint64_t Mover::read_now(Io& io, Range range, std::span<std::byte> out, IoS
   std::uint64_t filled = 0;
   while (!range.empty()) {
     Extents extents;
-    const Step step = target_.locate(range, extents);
+    const Step step = target_->locate(range, extents);
     if (step.answer == Answer::failed) status = IoStatus::error(static_cast<int>(step.key));
     if (step.answer != Answer::ready) return filled;
     for (const Extent& extent : extents) {
@@ -156,7 +156,7 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
 Task Mover::change(Queue& queue, Range range, Change change, std::span<const std::byte> data, bool& join) {
   Plan plan;
   while (!range.empty()) {
-    const Step step = target_.plan(range, change, plan);
+    const Step step = target_->plan(range, change, plan);
     if (step.answer != Answer::ready) {
       const IoStatus waited = co_await wait_for(queue, step);
       if (!waited.ok()) co_return waited;
@@ -252,7 +252,7 @@ Task Mover::fill(Queue& queue, Target* below, Range range, std::span<std::byte> 
 Task Mover::prefetch(Queue& queue, Range range) {
   while (!range.empty()) {
     Extents extents;
-    const Step step = target_.locate(range, extents);
+    const Step step = target_->locate(range, extents);
     if (step.answer != Answer::ready) {
       const IoStatus waited = co_await wait_for(queue, step);
       if (!waited.ok()) co_return waited;
@@ -269,7 +269,7 @@ Task Mover::prefetch(Queue& queue, Range range) {
 Task Mover::extents(Queue& queue, Range range, Extents& out) {
   Extents coarse;
   for (;;) {
-    const Step step = target_.locate(range, coarse);
+    const Step step = target_->locate(range, coarse);
     if (step.answer == Answer::ready) break;
     const IoStatus waited = co_await wait_for(queue, step);
     if (!waited.ok()) co_return waited;

@@ -19,7 +19,10 @@ class Statistics;
 class Mover {
  public:
   Mover(Target& target, StickyFailure& failure, Statistics& statistics) noexcept
-      : target_(target), failure_(failure), statistics_(statistics) {}
+      : target_(&target), failure_(failure), statistics_(statistics) {}
+
+  // Only while no request is in flight.
+  void use(Target& target) noexcept { target_ = &target; }
 
   // Reads as much of `range` as can be had without waiting. Returns the bytes of `out` that are filled in; an
   // error ends the attempt and stands in `status`.
@@ -41,14 +44,15 @@ class Mover {
 
   // Waits for what a busy or prepare answer asks for.
   [[nodiscard]] Task wait_for(Queue& queue, Step step);
+  // Carries out preparation `key` of `owner`.
+  [[nodiscard]] Task prepare(Queue& queue, Target& owner, std::uint64_t key);
 
  private:
-  [[nodiscard]] Task prepare(Queue& queue, Target& owner, std::uint64_t key);
   [[nodiscard]] Task carry_out(Queue& queue, Plan& plan, std::span<const std::byte> payload, bool durable);
   [[nodiscard]] Task move(Queue& queue, const Plan& plan, std::span<const std::byte> payload, bool durable);
   [[nodiscard]] Task fill(Queue& queue, Target* below, Range range, std::span<std::byte> out);
 
-  Target& target_;
+  Target* target_;
   StickyFailure& failure_;
   Statistics& statistics_;
 };

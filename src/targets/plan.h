@@ -128,10 +128,19 @@ struct FlushWrite {
   Store* store;
   std::uint64_t at;
   std::span<const std::byte> data;
+  WriteMode mode = WriteMode::cached;
 };
 
-// What one flush has to do: two rounds of {writes, then barriers}; the second starts when the first is
-// durable. Filled by Target::capture. Thread safety: belongs to the flush worker.
+// Bytes that a flush needs from a store before it can write. `into` points into the memory of the FlushPlan.
+struct FlushRead {
+  Store* store;
+  std::uint64_t at;
+  std::span<std::byte> into;
+};
+
+// What one flush has to do: reads, after which the owners seal what they are going to write, then two rounds of
+// {writes, then barriers}; the second starts when the first is durable. Filled by Target::capture. Thread safety:
+// belongs to the flush worker.
 struct FlushPlan {
   struct Round {
     std::vector<FlushWrite> writes;
@@ -143,6 +152,7 @@ struct FlushPlan {
       syncs.push_back(&store);
     }
   };
+  std::vector<FlushRead> reads;
   Round rounds[2];
   std::vector<Buffer> memory;     // what the writes point to
   std::vector<Target*> owners;    // those to be told by flushed(): each target that captured something

@@ -27,6 +27,9 @@ Progress Target::wait(Io& /*io*/, std::uint64_t /*key*/) noexcept { return Progr
 void Target::prepare(Preparation& /*preparation*/) noexcept {}
 void Target::fill(Preparation& /*preparation*/) noexcept {}
 void Target::prepared(Preparation& /*preparation*/, IoStatus /*status*/) noexcept {}
+void Target::seal(FlushPlan& /*plan*/) noexcept {}
+Step Target::chore() noexcept { return Step::ready(0); }
+void Target::failed() noexcept {}
 void Target::flushed(const FlushPlan& /*plan*/, IoStatus /*status*/) noexcept {}
 IoStatus Target::close(Queue& /*queue*/) noexcept { return {}; }
 void Target::describe(std::vector<ChainPart>& /*chain*/) const {}

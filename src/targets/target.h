@@ -85,8 +85,16 @@ class Target {
   // barriers only. A target adds itself to plan.owners when it wants to be told by flushed(). Allocates;
   // memory that is short goes to plan.status.
   virtual void capture(FlushPlan& plan) noexcept = 0;
+  // The reads of a plan are done, if it has any: completes what its writes point to.
+  virtual void seal(FlushPlan& plan) noexcept;
   // Both rounds of a plan succeeded, or something failed: then no metadata may be written any more.
   virtual void flushed(const FlushPlan& plan, IoStatus status) noexcept;
+  // Whether there is something to be prepared that nobody waits for: answers `prepare`, or `ready` when there is
+  // not. Asked after flushes, on the flush worker.
+  [[nodiscard]] virtual Step chore() noexcept;
+
+  // The device has failed and refuses changes from now on: called once, before anybody is told. From any thread.
+  virtual void failed() noexcept;
 
   // Leaves everything clean after the last flush; blocks, on the control path. Nothing is in flight.
   [[nodiscard]] virtual IoStatus close(Queue& queue) noexcept;

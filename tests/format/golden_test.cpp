@@ -164,7 +164,7 @@ TEST_F(Golden, ATornFlushIsRecovered) {
   expect_contents("torn", false);
   const auto device = open("torn", false);
   ASSERT_NE(device, nullptr);
-  const auto& layer = dynamic_cast<const CowTarget&>(device->target());
+  const auto& layer = dynamic_cast<const CowTarget&>(*device->target());
   EXPECT_EQ(layer.superblock().state, native::LayerState::clean);
 }
 
@@ -212,7 +212,7 @@ LayerDescription Golden::describe(const std::string& name) {
 
 // Flushes once more, and lets the state page be torn: its second sector didn't get to the disk.
 void Golden::cut_off(Store& layer, Device& device) {
-  const auto& superblock = dynamic_cast<const CowTarget&>(device.target()).superblock();
+  const auto& superblock = dynamic_cast<const CowTarget&>(*device.target()).superblock();
   constexpr std::uint64_t k_torn = 512;
   std::array<std::string, 2> before;
   for (std::size_t slot = 0; slot < 2; ++slot) {

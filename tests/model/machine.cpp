@@ -210,7 +210,7 @@ void Machine::extents() {
 void Machine::view() {
   const Range range = draw_range();
   ReadView view;
-  if (!opened_.device->view(range, view)) return;
+  if (!opened_.device->view(queue_, range, view)) return;
   std::uint64_t at = range.offset;
   for (const iovec& piece : view.pieces) {
     compare(at, {static_cast<const std::byte*>(piece.iov_base), piece.iov_len}, "view");

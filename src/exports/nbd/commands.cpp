@@ -105,7 +105,7 @@ void Transmission::read(Request& request) noexcept {
   const Range range = range_of(request.header);
   if (range.empty()) return finished(request, {});
   ReadView& view = request.reply.data;
-  const bool at_hand = device_.view(range, view) && (!view.may_fault || wire_.survives_faults());
+  const bool at_hand = device_.view(queue_, range, view) && (!view.may_fault || wire_.survives_faults());
   const bool in_parts = !at_hand && may_fragment(request) && range.length > k_whole_read_bytes;
   const std::size_t charge = in_parts ? std::min(range.length, k_part_bytes) : range.length;
   request.charged += charge;

@@ -190,7 +190,7 @@ bool Replies::fill_up(Request& request) noexcept {
   }
   put_error_at(rest, request.header.cookie, wire_error(IoStatus::error(EIO)), offset_of(current) + data_sent);
   bytes_ = bytes_ - reply.bytes + rest.bytes;
-  reply = rest;
+  reply = std::move(rest);
   request.left = {};
   return true;
 }

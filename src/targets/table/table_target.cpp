@@ -62,6 +62,18 @@ void TableTarget::capture(FlushPlan& plan) noexcept {
   for (const auto& target : targets_) target->capture(plan);
 }
 
+Step TableTarget::chore() noexcept {
+  for (const auto& target : targets_) {
+    const Step step = target->chore();
+    if (step.answer == Answer::prepare) return step;
+  }
+  return Step::ready(0);
+}
+
+void TableTarget::failed() noexcept {
+  for (const auto& target : targets_) target->failed();
+}
+
 IoStatus TableTarget::close(Queue& queue) noexcept {
   IoStatus first;
   for (const auto& target : targets_) {

@@ -28,6 +28,8 @@ class TableTarget final : public Target {
   [[nodiscard]] bool zeroes_fast(Range range, bool allocate) noexcept override;
   void commit(Plan& plan) noexcept override;
   void capture(FlushPlan& plan) noexcept override;
+  [[nodiscard]] Step chore() noexcept override;
+  void failed() noexcept override;
   // Closes every target; the first error counts.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept override;
 
