@@ -150,6 +150,7 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
     break;
   }
   owner.prepared(preparation, status);
+  if (status.ok()) status = preparation.refused;
   co_return status;
 }
 

@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string_view>
+#include <utility>
 
 namespace oxbow {
 
@@ -20,6 +22,11 @@ enum class Canary : std::uint8_t {
   claim_dropped_early,       // claims end before the bytes have moved
   fua_without_state_page,    // FUA relies on a durable write alone, also over fresh clusters
   punch_without_claim,       // a discard punches after it gave up its claim
+  live_leaf_owned_early,     // a leaf of the live state has its owner before it has its contents
+  live_leaves_private,       // the states lie in memory of the process alone, beside the live file
+  live_leaf_overwritten,     // what a state page on the disk says replaces what the live state says
+  live_pages_not_dirty,      // pages with states that were adopted are not written by the next flush
+  live_not_marked_dead,      // after a failed barrier or write of metadata the live state still counts
 };
 
 struct CanaryName {
@@ -38,12 +45,19 @@ inline constexpr std::array k_canary_names{
 
 #ifdef OXBOW_CANARIES
 namespace detail {
-inline Canary active_canary = Canary::none;  // the one mutable global, and only in this test library
-}
+inline Canary active_canary = Canary::none;  // the mutable globals, and only in this test library
+inline std::function<void()> moment;
+}  // namespace detail
 inline void set_canary(Canary which) noexcept { detail::active_canary = which; }
 [[nodiscard]] inline bool canary(Canary which) noexcept { return detail::active_canary == which; }
+// What happens between two instructions, where no step of a simulation is: there the process may be killed too.
+inline void set_canary_moment(std::function<void()> moment) { detail::moment = std::move(moment); }
+inline void canary_moment() {
+  if (detail::moment) detail::moment();
+}
 #else
 [[nodiscard]] constexpr bool canary(Canary /*which*/) noexcept { return false; }
+constexpr void canary_moment() noexcept {}
 #endif
 
 }  // namespace oxbow

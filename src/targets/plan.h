@@ -121,6 +121,7 @@ struct Preparation {
   Buffer buffer;  // taken from the queue's pool by the device: `buffer_bytes` long
   std::uint64_t buffer_bytes = 0;
   std::uint64_t key = 0;
+  IoStatus refused;  // set by Target::prepared() when what was read can't be taken over: memory is short
 };
 
 // A control write that belongs to a flush. `data` points into the memory of the FlushPlan.

@@ -102,6 +102,13 @@ std::map<std::string, std::vector<Field>> structs() {
        {OXBOW_FIELD(Holder, crc), OXBOW_FIELD(Holder, magic), OXBOW_FIELD(Holder, pid),
         OXBOW_FIELD(Holder, started_ns), OXBOW_FIELD(Holder, host), OXBOW_FIELD(Holder, command),
         OXBOW_FIELD(Holder, reserved)}},
+      {"LiveHeader",
+       {OXBOW_FIELD(LiveHeader, magic), OXBOW_FIELD(LiveHeader, crc), OXBOW_FIELD(LiveHeader, version),
+        OXBOW_FIELD(LiveHeader, uuid), OXBOW_FIELD(LiveHeader, device), OXBOW_FIELD(LiveHeader, inode),
+        OXBOW_FIELD(LiveHeader, boot_id), OXBOW_FIELD(LiveHeader, epoch), OXBOW_FIELD(LiveHeader, next_epoch),
+        OXBOW_FIELD(LiveHeader, dead), OXBOW_FIELD(LiveHeader, reserved)}},
+      {"LivePage",
+       {OXBOW_FIELD(LivePage, owners), OXBOW_FIELD(LivePage, reserved), OXBOW_FIELD(LivePage, leaves)}},
   };
 }
 

@@ -88,6 +88,19 @@ bool valid(const Holder& holder) noexcept {
   return holder.magic == k_holder_magic && holder.crc == crc32c(bytes_after_crc(holder, 0));
 }
 
+namespace {
+
+std::uint32_t lasting_crc(const LiveHeader& header) noexcept {
+  const auto bytes = std::as_bytes(std::span(&header, 1));
+  return crc32c(bytes.first(offsetof(LiveHeader, epoch)).subspan(offsetof(LiveHeader, version)));
+}
+
+}  // namespace
+
+void seal(LiveHeader& header) noexcept { header.crc = lasting_crc(header); }
+
+bool valid(const LiveHeader& header) noexcept { return header.crc == lasting_crc(header); }
+
 std::optional<std::string> contradiction(const Superblock& s) {
   if (s.cluster_shift < k_smallest_cluster_shift || s.cluster_shift > k_largest_cluster_shift) {
     return fmt::format("cluster_shift is {}, not 12 to 20", s.cluster_shift);
@@ -168,11 +181,13 @@ SlotState inspect(const FlushRecord& record, std::uint32_t slot, const Superbloc
   return record.epoch < superblock.absent_before ? SlotState::dead : SlotState::valid;
 }
 
-bool has_invalid_state(const StatePage& page) noexcept {
+bool has_invalid_state(const LeafWords& leaf) noexcept {
   constexpr std::uint64_t k_low = 0x5555555555555555;
-  return std::ranges::any_of(page.leaves, [](const LeafWords& leaf) {
-    return std::ranges::any_of(leaf, [](std::uint64_t word) { return ((word >> 1) & ~word & k_low) != 0; });
-  });
+  return std::ranges::any_of(leaf, [](std::uint64_t word) { return ((word >> 1) & ~word & k_low) != 0; });
+}
+
+bool has_invalid_state(const StatePage& page) noexcept {
+  return std::ranges::any_of(page.leaves, [](const LeafWords& leaf) { return has_invalid_state(leaf); });
 }
 
 std::vector<Range> sample_ranges(std::uint64_t size, const Uuid& uuid) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "formats/native/layout.h"
+#include "formats/native/live_layout.h"
 #include "oxbow/error.h"
 #include "oxbow/range.h"
 
@@ -60,6 +61,10 @@ void seal(StatePage& page, std::uint64_t salt) noexcept;
 void seal(FlushRecord& record, std::uint64_t salt) noexcept;
 void seal(Holder& holder) noexcept;
 [[nodiscard]] bool valid(const Holder& holder) noexcept;
+// Of what never changes in it.
+void seal(LiveHeader& header) noexcept;
+// Whether the checksum is right; the rest is to be compared.
+[[nodiscard]] bool valid(const LiveHeader& header) noexcept;
 
 enum class SlotState : std::uint8_t {
   never_written,  // all zeros
@@ -75,6 +80,7 @@ enum class SlotState : std::uint8_t {
                                 const Superblock& superblock) noexcept;
 // Whether any cluster of the page has the invalid state 10.
 [[nodiscard]] bool has_invalid_state(const StatePage& page) noexcept;
+[[nodiscard]] bool has_invalid_state(const LeafWords& leaf) noexcept;
 
 // Which parts of a base of `size` bytes stand for it in BaseRecord::samples, in order: the first and the last
 // 64 KiB and 64 blocks of 4 KiB that depend on the layer's uuid.

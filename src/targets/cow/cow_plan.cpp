@@ -131,6 +131,9 @@ std::uint64_t CowTarget::claim(std::uint64_t cluster, std::uint64_t limit, Wante
 Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcept {
   const std::uint64_t first = range.offset >> shift_;
   const std::uint64_t end = ((range.end() - 1) >> shift_) + 1;
+  if (const IoStatus room = states_.make_room(first, end - first); !room.ok()) {
+    return Step::failed(room.error_number());
+  }
   const auto fresh = [](ClusterState state) { return state != ClusterState::data; };
   std::uint64_t cluster = first;
   bool busy = false;
@@ -195,6 +198,9 @@ void CowTarget::set_fill_in(Range range, Plan& plan) noexcept {
 Step CowTarget::plan_punch(Range range, Plan& plan) noexcept {
   const std::uint64_t first = range.offset >> shift_;
   const std::uint64_t end = ((range.end() - 1) >> shift_) + 1;
+  if (const IoStatus room = states_.make_room(first, end - first); !room.ok()) {
+    return Step::failed(room.error_number());
+  }
   const StateMap::Run run = states_.run(first, end - first);
   std::uint64_t count = 0;
   if (run.state == ClusterState::zero) {

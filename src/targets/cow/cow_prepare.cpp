@@ -96,27 +96,30 @@ void CowTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
   } else if ((preparation.key & k_room_key) != 0) {
     pages_.set_room(preparation.key & ~k_room_key);
   } else if (preparation.buffer_bytes > 0) {
-    page_read(preparation, preparation.key);
+    preparation.refused = page_read(preparation, preparation.key);
   }
 }
 
-void CowTarget::page_read(const Preparation& preparation, std::uint64_t page) noexcept {
+IoStatus CowTarget::page_read(const Preparation& preparation, std::uint64_t page) noexcept {
   std::array<native::StatePage, 2> slots;
   std::memcpy(slots.data(), preparation.buffer.bytes().data(), sizeof(slots));
-  install(page, choose_page(slots[0], slots[1], page, head_));
+  return install(page, choose_page(slots[0], slots[1], page, head_));
 }
 
-void CowTarget::install(std::uint64_t page, const PageContent& content) noexcept {
+IoStatus CowTarget::install(std::uint64_t page, const PageContent& content) noexcept {
   // Several requests may have read the page; only the first may install it, since it may change from then on.
   const std::lock_guard lock(load_mutex_);
-  if (pages_.loaded(page)) return;
+  if (pages_.loaded(page)) return {};
   if (content.damaged) {
     pages_.set_damaged(page);
-    return;
+    return {};
   }
-  if (!content.empty) states_.install(page, content.page);
+  if (!content.empty) {
+    if (const IoStatus installed = states_.install(page, content.page); !installed.ok()) return installed;
+  }
   if (content.torn) pages_.set_dirty(page);
   pages_.set_loaded(page, content.next_slot);
+  return {};
 }
 
 }  // namespace oxbow

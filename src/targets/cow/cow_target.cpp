@@ -71,7 +71,10 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
     }
     const PageContent content = choose_page(slots[0], slots[1], page, head_);
     if (content.torn && !content.damaged) torn_.push_back(static_cast<std::uint32_t>(page));
-    install(page, content);
+    if (const IoStatus installed = install(page, content); !installed.ok()) {
+      return std::unexpected(
+          Error::from_errno("cannot open layer", layer_->describe(), installed.error_number()));
+    }
   }
   return {};
 }

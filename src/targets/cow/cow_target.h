@@ -91,8 +91,8 @@ class CowTarget final : public Target {
   void prepare_page(Preparation& preparation, std::uint64_t page) noexcept;
   void prepare_room(Preparation& preparation, std::uint64_t page) noexcept;
   void prepare_session(Preparation& preparation) noexcept;
-  void page_read(const Preparation& preparation, std::uint64_t page) noexcept;
-  void install(std::uint64_t page, const PageContent& content) noexcept;
+  [[nodiscard]] IoStatus page_read(const Preparation& preparation, std::uint64_t page) noexcept;
+  [[nodiscard]] IoStatus install(std::uint64_t page, const PageContent& content) noexcept;
   [[nodiscard]] Result<void> load_last_pages(Queue& queue);
 
   void capture_pages(FlushPlan& plan) noexcept;

@@ -10,6 +10,11 @@
 namespace oxbow {
 namespace {
 
+void publish(StateMap& map, std::uint64_t first, std::uint64_t count, ClusterState state) {
+  ASSERT_TRUE(map.make_room(first, count).ok());
+  map.publish(first, count, state);
+}
+
 TEST(StateMap, StartsAbsentWithoutLeaves) {
   const StateMap map(std::uint64_t{1} << 28);
   const StateMap::Run run = map.run(12'345, std::uint64_t{1} << 20);
@@ -30,6 +35,7 @@ TEST(StateMap, AgreesWithAPlainArray) {
     const std::uint64_t count =
         std::min<std::uint64_t>(1 + (random() % (random() % 8 == 0 ? 3000 : 40)), k_clusters - first);
     const ClusterState state = random() % 2 == 0 ? ClusterState::data : ClusterState::zero;
+    ASSERT_TRUE(map.make_room(first, count).ok());
     map.publish(first, count, state);
     std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(first), count, state);
     const std::uint64_t from = random() % k_clusters;
@@ -44,13 +50,13 @@ TEST(StateMap, AgreesWithAPlainArray) {
 TEST(StateMap, ComposesWhatItInstalls) {
   constexpr std::uint64_t k_clusters = native::k_clusters_per_page * 2 + 100;
   StateMap from(k_clusters);
-  from.publish(native::k_clusters_per_page - 3, 10, ClusterState::data);
-  from.publish(k_clusters - 5, 5, ClusterState::zero);
+  publish(from, native::k_clusters_per_page - 3, 10, ClusterState::data);
+  publish(from, k_clusters - 5, 5, ClusterState::zero);
   StateMap to(k_clusters);
   for (std::uint64_t page = 0; page < 3; ++page) {
     auto bytes = std::make_unique<native::StatePage>();
     from.compose(page, *bytes);
-    to.install(page, *bytes);
+    ASSERT_TRUE(to.install(page, *bytes).ok());
   }
   for (std::uint64_t cluster = 0; cluster < k_clusters; ++cluster) {
     ASSERT_EQ(to.state(cluster), from.state(cluster)) << cluster;
