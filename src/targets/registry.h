@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "oxbow/error.h"
+#include "targets/cow/live_choice.h"
 #include "targets/target.h"
 
 namespace oxbow {
@@ -28,6 +29,7 @@ struct OpenContext {
   bool writable = false;
   bool direct = false;       // O_DIRECT for the files that are opened
   bool accept_base = false;  // a base whose modification time changed is accepted when its samples are equal
+  LiveSettings live = {};    // where layers keep their live states
   std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};  // that are open: one target per layer
 };
 

@@ -30,6 +30,9 @@ struct ChainPart {
   std::uint64_t size_bytes = 0;     // of the device that it holds
   std::uint64_t cluster_bytes = 0;  // of a layer, else 0
   StoreFacts store;
+  std::string live{};  // of a layer that is written: its live file, from which the next process goes on when
+                       // this one is killed
+  std::string without_live{};  // or why it has none
 };
 
 // A line of a table that is in use.

@@ -116,9 +116,10 @@ IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
 
 // A layer that had an unclean end and was not written since: a session only to leave it clean.
 IoStatus CowTarget::recover(Queue& queue) noexcept {
+  session_begins();
   const IoStatus begun = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
   if (!begun.ok()) return begun;
-  session_begun_.store(true, std::memory_order_release);
+  session_has_begun();
   FlushPlan plan;
   plan.buffers = &queue.buffers();
   capture(plan);
@@ -129,8 +130,7 @@ IoStatus CowTarget::recover(Queue& queue) noexcept {
 
 // After the last flush: a record that names no page, so that from now on every bad slot is damage; then the
 // superblock.
-IoStatus CowTarget::close(Queue& queue) noexcept {
-  if (!options_.writable) return {};
+IoStatus CowTarget::leave_clean(Queue& queue) noexcept {
   if (!session_begun_.load(std::memory_order_acquire)) {
     if (head_.superblock.state == native::LayerState::clean) return {};
     if (const IoStatus recovered = recover(queue); !recovered.ok()) return recovered;
@@ -144,6 +144,8 @@ IoStatus CowTarget::close(Queue& queue) noexcept {
   native::Superblock superblock = session_superblock();
   superblock.sequence += 1;
   superblock.state = native::LayerState::clean;
+  superblock.boot_id = {};
+  superblock.live_path = {};
   const IoStatus closed = write_superblocks(queue, *layer_, superblock, head_.stale_copy);
   if (closed.ok()) session_begun_.store(false, std::memory_order_release);
   return closed;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a layer needs before it can answer: a state page in memory, room for one on the disk, a session.
+#include <algorithm>
 #include <cstring>
 
 #include "formats/native/codec.h"
 #include "targets/cow/cow_keys.h"
 #include "targets/cow/cow_target.h"
+#include "targets/cow/live_file.h"
 
 namespace oxbow {
 
@@ -75,11 +77,15 @@ native::Superblock CowTarget::session_superblock() const noexcept {
   superblock.epoch = epoch();
   superblock.sequence += 1;
   superblock.state = native::LayerState::in_use;
+  superblock.boot_id = options_.boot_id;
+  superblock.live_path = {};
+  if (options_.live != nullptr) std::ranges::copy(options_.live->path(), superblock.live_path.begin());
   return superblock;
 }
 
 void CowTarget::fill(Preparation& preparation) noexcept {
   if (preparation.key != k_session_key || preparation.buffer_bytes == 0) return;
+  session_begins();
   native::Superblock superblock = session_superblock();
   for (std::uint32_t i = 0; i < 2; ++i) {
     superblock.copy = i == 0 ? head_.stale_copy : 1 - head_.stale_copy;
@@ -92,7 +98,7 @@ void CowTarget::fill(Preparation& preparation) noexcept {
 void CowTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
   if (!status.ok()) return;  // the request that asked fails; the next one asks again
   if (preparation.key == k_session_key) {
-    session_begun_.store(true, std::memory_order_release);
+    session_has_begun();
   } else if ((preparation.key & k_room_key) != 0) {
     pages_.set_room(preparation.key & ~k_room_key);
   } else if (preparation.buffer_bytes > 0) {

@@ -9,6 +9,7 @@
 #include "os/queue.h"
 #include "stores/blocking.h"
 #include "targets/argument.h"
+#include "targets/cow/live_file.h"
 
 namespace oxbow {
 
@@ -16,13 +17,13 @@ CowTarget::CowTarget(std::shared_ptr<Store> layer, std::shared_ptr<Target> base,
                      LayerHead head)
     : layer_(std::move(layer)),
       backing_(std::move(base), head.superblock.base_visible),
-      options_(options),
+      options_(std::move(options)),
       head_(std::move(head)),
       size_(head_.superblock.size),
       data_offset_(head_.superblock.data_offset),
       shift_(head_.superblock.cluster_shift),
       cluster_bytes_(std::uint64_t{1} << shift_),
-      states_(native::cluster_count(size_, shift_)),
+      states_(native::cluster_count(size_, shift_), options_.live),
       pages_((native::cluster_count(size_, shift_) + native::k_clusters_per_page - 1) /
              native::k_clusters_per_page),
       newest_record_slot_(head_.newest_record_slot),
@@ -45,8 +46,9 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
   const std::string where = layer->describe();
   try {
     std::shared_ptr<CowTarget> target(
-        new CowTarget(std::move(layer), std::move(base), options, std::move(*head)));
+        new CowTarget(std::move(layer), std::move(base), std::move(options), std::move(*head)));
     if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
+    if (auto adopted = target->adopt_live(queue); !adopted) return std::unexpected(adopted.error());
     return target;
   } catch (const std::bad_alloc&) {
     return std::unexpected(Error::from_errno("cannot open layer", where, ENOMEM));
@@ -60,21 +62,27 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
   for (const std::uint32_t entry : head_.last_pages) {
     const std::uint64_t page = entry & ~native::k_record_slot_bit;
     if (page >= pages_.size() || pages_.loaded(page)) continue;
-    std::array<native::StatePage, 2> slots;
-    for (std::size_t slot = 0; slot < 2; ++slot) {
-      const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
-      const IoStatus read = read_struct(queue, *layer_, at, slots[slot]);
-      if (!read.ok()) {
-        return std::unexpected(Error::from_errno(fmt::format("cannot read state page {}", page),
-                                                 layer_->describe(), read.error_number()));
-      }
+    if (auto loaded = load_page(queue, page); !loaded) return std::unexpected(loaded.error());
+  }
+  return {};
+}
+
+Result<void> CowTarget::load_page(Queue& queue, std::uint64_t page) {
+  std::array<native::StatePage, 2> slots;
+  for (std::size_t slot = 0; slot < 2; ++slot) {
+    const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
+    const IoStatus read = read_struct(queue, *layer_, at, slots[slot]);
+    if (!read.ok()) {
+      return std::unexpected(Error::from_errno(fmt::format("cannot read state page {}", page),
+                                               layer_->describe(), read.error_number()));
     }
-    const PageContent content = choose_page(slots[0], slots[1], page, head_);
-    if (content.torn && !content.damaged) torn_.push_back(static_cast<std::uint32_t>(page));
-    if (const IoStatus installed = install(page, content); !installed.ok()) {
-      return std::unexpected(
-          Error::from_errno("cannot open layer", layer_->describe(), installed.error_number()));
-    }
+  }
+  const PageContent content = choose_page(slots[0], slots[1], page, head_);
+  if (content.torn && !content.damaged && !pages_.loaded(page))
+    torn_.push_back(static_cast<std::uint32_t>(page));
+  if (const IoStatus installed = install(page, content); !installed.ok()) {
+    return std::unexpected(
+        Error::from_errno("cannot open layer", layer_->describe(), installed.error_number()));
   }
   return {};
 }
@@ -87,8 +95,12 @@ TargetStatus CowTarget::status() const {
 }
 
 void CowTarget::describe(std::vector<ChainPart>& chain) const {
-  chain.push_back(
-      {.format = "oxb", .size_bytes = size_, .cluster_bytes = cluster_bytes_, .store = layer_->facts()});
+  chain.push_back({.format = "oxb",
+                   .size_bytes = size_,
+                   .cluster_bytes = cluster_bytes_,
+                   .store = layer_->facts(),
+                   .live = options_.live == nullptr ? std::string() : options_.live->path(),
+                   .without_live = options_.without_live});
   if (backing_.base() != nullptr) backing_.base()->describe(chain);
 }
 

@@ -13,6 +13,8 @@
 //     write that relied on a state before that could be flushed without it.
 //   - A cluster's state is on disk only when its data is: capture() copies the words before the barrier that
 //     covers record and data, pages are written after it (docs/durability.md has the order).
+//   - What is in the live file is what a killed process leaves: it has room for a state before anything is promised,
+//     and it counts only while nothing has failed (cow_live.cpp).
 //   - No page is written in an epoch that isn't durable in the superblock: every change needs the session
 //     first.
 
@@ -20,6 +22,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "formats/native/layout.h"
@@ -33,11 +36,18 @@
 
 namespace oxbow {
 
+class LiveFile;
+
 // A native layer as a target. Thread safety: as Target says.
 class CowTarget final : public Target {
  public:
   struct Options {
     bool writable = false;
+    native::Uuid boot_id{};               // of this boot; zero: unknown
+    std::shared_ptr<LiveFile> live{};     // keeps the states when the process is killed; null: nothing does
+    bool adopt = false;                   // the live file has the states, and what the disk says is older
+    std::shared_ptr<LiveFile> retired{};  // one that counts no more when the session has begun
+    std::string without_live{};           // without a live file: why, for people
   };
 
   // Opens the layer in `layer` over `base` (null when the layer has none). Whether the base is the right one
@@ -57,6 +67,7 @@ class CowTarget final : public Target {
   void prepared(Preparation& preparation, IoStatus status) noexcept override;
   void capture(FlushPlan& plan) noexcept override;
   void flushed(const FlushPlan& plan, IoStatus status) noexcept override;
+  void failed() noexcept override;
   [[nodiscard]] IoStatus close(Queue& queue) noexcept override;
 
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
@@ -94,11 +105,17 @@ class CowTarget final : public Target {
   [[nodiscard]] IoStatus page_read(const Preparation& preparation, std::uint64_t page) noexcept;
   [[nodiscard]] IoStatus install(std::uint64_t page, const PageContent& content) noexcept;
   [[nodiscard]] Result<void> load_last_pages(Queue& queue);
+  // Reads a page now.
+  [[nodiscard]] Result<void> load_page(Queue& queue, std::uint64_t page);
+  [[nodiscard]] Result<void> adopt_live(Queue& queue);
+  void session_begins() noexcept;
+  void session_has_begun() noexcept;
 
   void capture_pages(FlushPlan& plan) noexcept;
   [[nodiscard]] native::FlushRecord next_record() noexcept;
   void compose(std::span<std::byte> pages, std::span<std::byte> record, FlushPlan& plan) noexcept;
   [[nodiscard]] IoStatus recover(Queue& queue) noexcept;
+  [[nodiscard]] IoStatus leave_clean(Queue& queue) noexcept;
   [[nodiscard]] native::Superblock session_superblock() const noexcept;
   [[nodiscard]] std::uint64_t epoch() const noexcept { return head_.superblock.epoch + 1; }
 

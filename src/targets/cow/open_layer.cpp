@@ -58,6 +58,24 @@ std::shared_ptr<Target> raw_target(const std::shared_ptr<FileStore>& store) {
 
 Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std::string& path, bool writable,
                                                  unsigned depth);
+// Opens a layer to write and closes it, which leaves it clean.
+Result<void> recover(OpenContext& context, const std::string& path) {
+  auto layer = open_at_depth(context, path, true, 1);
+  if (!layer) return std::unexpected(layer.error());
+  const IoStatus closed = (*layer)->close(context.queue);
+  if (closed.ok()) return {};
+  return std::unexpected(Error::from_errno("cannot recover layer", path, closed.error_number()));
+}
+
+// A layer to be read whose last writes only the live state has: it is made clean first, which takes writing.
+Result<std::shared_ptr<CowTarget>> open_recovered(OpenContext& context, const std::string& path) {
+  if (auto recovered = recover(context, path); !recovered) {
+    return std::unexpected(cannot_open(
+        path,
+        "it was not closed cleanly and has to be recovered before it is read: " + recovered.error().text()));
+  }
+  return open_at_depth(context, path, false, 1);
+}
 
 Result<std::shared_ptr<Target>> open_raw_base(OpenContext& context, const std::string& path,
                                               const native::Superblock& superblock) {
@@ -113,7 +131,17 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     return std::unexpected(cannot_open(path, "a layer is a regular file, this is a block device"));
   }
   auto head = read_layer_head(context.queue, **store);
-  if (head && head->superblock.state == native::LayerState::in_use) {
+  LeftLive left;
+  if (head && head->superblock.state == native::LayerState::in_use && (writable || depth == 1)) {
+    auto found = find_left_live(path, head->superblock, (*store)->identity(), context.live.discard);
+    if (!found) return std::unexpected(found.error());
+    left = std::move(*found);
+  }
+  if (left.adopt && !writable) {
+    store->reset();
+    return open_recovered(context, path);
+  }
+  if (head && head->superblock.state == native::LayerState::in_use && !left.adopt) {
     // The end before may have been a failed barrier; what counts is what the medium has.
     (*store)->drop_cache();
     head = read_layer_head(context.queue, **store);
@@ -124,7 +152,16 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
   if (!base) {
     return std::unexpected(cannot_open(path, "its base can't be used: " + base.error().text()));
   }
-  auto layer = CowTarget::open(context.queue, *store, *base, {.writable = writable});
+  CowTarget::Options options{.writable = writable};
+  if (writable) {
+    LiveChoice live = choose_live(context.live, head->superblock, (*store)->identity(), std::move(left));
+    options.boot_id = live.boot_id;
+    options.live = std::move(live.live);
+    options.adopt = live.adopt;
+    options.retired = std::move(live.retired);
+    options.without_live = std::move(live.why_none);
+  }
+  auto layer = CowTarget::open(context.queue, *store, *base, std::move(options));
   if (!layer) return layer;
   if (writable) {
     if (auto noted = write_holder(context.queue, **store, head->superblock.holder_offset); !noted) {
@@ -149,15 +186,6 @@ Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::s
 }
 
 namespace {
-
-// Opens a layer to write and closes it, which leaves it clean.
-Result<void> recover(OpenContext& context, const std::string& path) {
-  auto layer = open_at_depth(context, path, true, 1);
-  if (!layer) return std::unexpected(layer.error());
-  const IoStatus closed = (*layer)->close(context.queue);
-  if (closed.ok()) return {};
-  return std::unexpected(Error::from_errno("cannot recover base", path, closed.error_number()));
-}
 
 Result<DescribedBase> describe_layer_base(OpenContext& context, const std::string& path) {
   auto layer = open_at_depth(context, path, false, 1);

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer does with its live file, from which the next process takes the states over when this one is killed:
+//
+//   next_epoch → superblock {epoch + 1, boot, path}, barrier → epoch: from here on the file counts → changes
+//   → a failure: dead, before anybody is told → a clean close: superblock {clean}, barrier → the file is removed
+#include "os/canary.h"
+#include "targets/cow/cow_target.h"
+#include "targets/cow/live_file.h"
+
+namespace oxbow {
+
+// The pages that the states belong to are all dirty: nobody knows which of them the last process had written.
+Result<void> CowTarget::adopt_live(Queue& queue) {
+  if (!options_.adopt) return {};
+  if (!states_.adopt()) {
+    return std::unexpected(Error("cannot use live state", options_.live->path(),
+                                 "it is damaged: its states contradict each other"));
+  }
+  for (const std::uint64_t page : states_.pages_with_leaves()) {
+    if (auto loaded = load_page(queue, page); !loaded) return std::unexpected(loaded.error());
+    if (!pages_.damaged(page) && !canary(Canary::live_pages_not_dirty)) pages_.set_dirty(page);
+  }
+  return {};
+}
+
+void CowTarget::session_begins() noexcept {
+  if (options_.live != nullptr) options_.live->begin_session(epoch());
+}
+
+// The superblock is durable. What was there before the session is on the disk or was adopted.
+void CowTarget::session_has_begun() noexcept {
+  if (options_.live != nullptr) options_.live->session_begun(epoch());
+  if (options_.retired != nullptr) options_.retired->remove();
+  session_begun_.store(true, std::memory_order_release);
+}
+
+void CowTarget::failed() noexcept {
+  if (options_.live != nullptr) options_.live->mark_dead();
+}
+
+IoStatus CowTarget::close(Queue& queue) noexcept {
+  if (!options_.writable) return {};
+  const IoStatus closed = leave_clean(queue);
+  if (!closed.ok()) {
+    failed();
+    return closed;
+  }
+  if (options_.live != nullptr) options_.live->remove();
+  if (options_.retired != nullptr) options_.retired->remove();
+  return closed;
+}
+
+}  // namespace oxbow
