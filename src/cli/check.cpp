@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/findings.h"
 #include "jobs/check_layer.h"
 #include "stores/file/file_store.h"
 #include "targets/cow/holder.h"
@@ -32,16 +33,12 @@ Result<CheckReport> check_file(const std::string& path) {
 
 std::string to_json(const CheckReport& report, const std::string& path) {
   Json findings = Json::array();
-  for (const Finding& finding : report.findings) {
-    findings.push_back({{"damage", finding.damage},
-                        {"where", finding.where},
-                        {"why", finding.why},
-                        {"start", finding.range.offset},
-                        {"length", finding.range.length}});
-  }
+  for (const Finding& finding : report.findings) findings.push_back(to_json(finding));
   const Json all{{"file", path},
                  {"damaged", report.damaged()},
+                 {"redundancy_lost", report.redundancy_lost()},
                  {"state_pages", report.pages_checked},
+                 {"ring_records", report.ring_records},
                  {"data_clusters", report.data_clusters},
                  {"zero_clusters", report.zero_clusters},
                  {"findings", std::move(findings)}};
@@ -50,18 +47,18 @@ std::string to_json(const CheckReport& report, const std::string& path) {
 
 std::string to_text(const CheckReport& report) {
   std::string out;
-  for (const Finding& finding : report.findings) {
-    out += fmt::format("{}: {}: {}", finding.damage ? "damage" : "note", finding.where, finding.why);
-    if (!finding.range.empty()) {
-      out += fmt::format("; bytes {} to {} of the device cannot be read", finding.range.offset,
-                         finding.range.end() - 1);
-    }
-    out += '\n';
-  }
+  for (const Finding& finding : report.findings)
+    out += to_text(finding, report.superblock.cluster_shift) + "\n";
+  if (report.unusable) return out;
   return out + fmt::format(
                    "checked: 2 superblocks, 2 flush records, {} state pages; {} data clusters, {} zero "
                    "clusters\n",
                    report.pages_checked, report.data_clusters, report.zero_clusters);
+}
+
+std::string places(const CheckReport& report, Gravity gravity) {
+  const auto count = std::ranges::count(report.findings, gravity, &Finding::gravity);
+  return fmt::format("{} {}", count, count == 1 ? "place" : "places");
 }
 
 ExitStatus check(const CheckArguments& arguments) {
@@ -69,10 +66,18 @@ ExitStatus check(const CheckArguments& arguments) {
   if (!report) return fail(report.error());
   const auto printed = print(arguments.json ? to_json(*report, arguments.file) : to_text(*report));
   if (!printed) return fail(printed.error());
-  if (!report->damaged()) return ExitStatus::done;
-  const auto count = std::ranges::count_if(report->findings, &Finding::damage);
-  return fail(Error("checked layer", arguments.file,
-                    fmt::format("it is damaged in {} {}", count, count == 1 ? "place" : "places")));
+  if (report->unusable) return fail(Error(report->unusable->what(), arguments.file, report->unusable->why()));
+  if (report->damaged()) {
+    return fail(Error("checked layer", arguments.file,
+                      fmt::format("it is damaged in {}", places(*report, Gravity::damage))));
+  }
+  if (!report->redundancy_lost()) return ExitStatus::done;
+  (void)fail(
+      Error("checked layer", arguments.file,
+            fmt::format("nothing is lost, but in {} a copy is bad and only the other is left; oxbow repair "
+                        "mends it",
+                        places(*report, Gravity::redundancy))));
+  return ExitStatus::redundancy_lost;
 }
 
 }  // namespace

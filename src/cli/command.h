@@ -14,7 +14,8 @@
 
 namespace oxbow {
 
-enum class ExitStatus : int { done = 0, failed = 1, wrong_usage = 2 };
+// `redundancy_lost`: what `oxbow check` found is sound, but stored only once where it should be twice.
+enum class ExitStatus : int { done = 0, failed = 1, wrong_usage = 2, redundancy_lost = 3 };
 
 // Set by the subcommand that was given; runs after the whole command line was understood.
 using Chosen = std::function<ExitStatus()>;
@@ -49,6 +50,7 @@ void add_create(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
 void add_list(CLI::App& app, Chosen& chosen);
 void add_map(CLI::App& app, Chosen& chosen);
+void add_repair(CLI::App& app, Chosen& chosen);
 void add_serve(CLI::App& app, Chosen& chosen);
 void add_status(CLI::App& app, Chosen& chosen);
 void add_sync(CLI::App& app, Chosen& chosen);

@@ -44,6 +44,7 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_info(app, chosen);
   add_map(app, chosen);
   add_check(app, chosen);
+  add_repair(app, chosen);
   add_list(app, chosen);
   add_status(app, chosen);
   add_table(app, chosen);

@@ -5,93 +5,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <memory>
 
-#include "formats/native/codec.h"
-#include "jobs/scan_pages.h"
-#include "stores/blocking.h"
-#include "targets/cow/layer_head.h"
+#include "jobs/check_parts.h"
 
 namespace oxbow {
 namespace {
 
-using native::SlotState;
-
 constexpr std::uint64_t k_low_bits = 0x5555'5555'5555'5555;
-
-void check_superblocks(const LayerHead& head, CheckReport& report) {
-  for (std::size_t copy = 0; copy < 2; ++copy) {
-    if (head.copy_faults[copy].empty()) continue;
-    report.findings.push_back(
-        {.where = fmt::format("superblock copy {}", copy),
-         .why = head.copy_faults[copy] + "; the other copy is sound and serves instead"});
-  }
-}
-
-Result<void> check_records(Queue& queue, Store& layer, const LayerHead& head, CheckReport& report) {
-  const bool in_use = head.superblock.state == native::LayerState::in_use;
-  for (std::uint32_t slot = 0; slot < 2; ++slot) {
-    const auto record = std::make_unique<native::FlushRecord>();
-    const IoStatus read = read_struct(queue, layer, head.superblock.record_offset[slot], *record);
-    if (!read.ok()) {
-      return std::unexpected(Error::from_errno(fmt::format("cannot read flush record {}", slot),
-                                               layer.describe(), read.error_number()));
-    }
-    if (native::inspect(*record, slot, head.superblock) != SlotState::damaged) continue;
-    // The record that the last flush was writing may be torn; the other one is then the newest.
-    const bool torn = in_use && slot != head.newest_record_slot;
-    report.findings.push_back({.where = fmt::format("flush record {}", slot),
-                               .why = torn ? "the last flush was cut off while it wrote it"
-                                           : "its checksum or a field of it is wrong",
-                               .damage = !torn});
-  }
-  return {};
-}
-
-// The bytes of the device that a state page governs, as far as the device reaches.
-Range governed(std::uint64_t page, const native::Superblock& superblock) {
-  const std::uint64_t bytes = native::k_clusters_per_page << superblock.cluster_shift;
-  const std::uint64_t start = std::min(page * bytes, superblock.size);
-  return {start, std::min(bytes, superblock.size - start)};
-}
-
-std::string describe(const native::StatePage& page, SlotState state) {
-  if (state == SlotState::never_written) return "never written";
-  return fmt::format("epoch {}, flush {}", page.epoch, page.flush_number);
-}
-
-std::string reason(const native::StatePage& page, std::uint64_t index, std::uint32_t slot,
-                   const native::Superblock& superblock) {
-  if (native::inspect(page, index, slot, superblock) != SlotState::damaged)
-    return "a cluster has an invalid state";
-  if (page.magic == native::k_page_magic && page.index == index && page.slot == slot &&
-      page.epoch > superblock.epoch) {
-    return fmt::format("its epoch {} is above the layer's, {}", page.epoch, superblock.epoch);
-  }
-  return "its checksum or a field of it is wrong";
-}
-
-void check_slots(std::uint64_t index, const PageSlots& slots, const LayerHead& head,
-                 const PageContent& content, CheckReport& report) {
-  for (std::uint32_t slot = 0; slot < 2; ++slot) {
-    const SlotState state = native::inspect(slots[slot], index, slot, head.superblock);
-    const bool bad =
-        state == SlotState::damaged || (state == SlotState::valid && native::has_invalid_state(slots[slot]));
-    if (!bad) continue;
-    const SlotState other = native::inspect(slots[1 - slot], index, 1 - slot, head.superblock);
-    const std::string why = reason(slots[slot], index, slot, head.superblock);
-    report.findings.push_back(
-        {.where = fmt::format("state page {} slot {}", index, slot),
-         .why =
-             content.damaged
-                 ? fmt::format("{}; the other slot: {}", why,
-                               other == SlotState::damaged ? "damaged too" : describe(slots[1 - slot], other))
-                 : fmt::format("the last flush was cut off while it wrote it; the other slot holds: {}",
-                               describe(slots[1 - slot], other)),
-         .damage = content.damaged,
-         .range = content.damaged ? governed(index, head.superblock) : Range{}});
-  }
-}
 
 void count_clusters(const native::StatePage& page, CheckReport& report) {
   for (const native::LeafWords& leaf : page.leaves) {
@@ -103,26 +23,102 @@ void count_clusters(const native::StatePage& page, CheckReport& report) {
   }
 }
 
+// The parts of the device whose data would lie beyond the end of a file that was cut short.
+void add_cut_off(const native::StatePage& page, std::uint64_t index, const native::Superblock& s,
+                 std::uint64_t file_bytes, std::vector<Range>& lost) {
+  const std::uint64_t clusters = native::cluster_count(s.size, s.cluster_shift);
+  const std::uint64_t cluster_bytes = std::uint64_t{1} << s.cluster_shift;
+  const std::uint64_t there = (file_bytes - s.data_offset) >> s.cluster_shift;  // wholly
+  const std::uint64_t first = index * native::k_clusters_per_page;
+  for (std::uint64_t i = 0; i < native::k_clusters_per_page && first + i < clusters; ++i) {
+    const std::uint64_t in_leaf = i % native::k_clusters_per_leaf;
+    const std::uint64_t word = page.leaves[i / native::k_clusters_per_leaf][in_leaf / 32];
+    if (first + i < there || (word >> (2 * (in_leaf % 32)) & 3) != 3) continue;
+    const Range cluster = Range{(first + i) << s.cluster_shift, cluster_bytes}.prefix(
+        s.size - ((first + i) << s.cluster_shift));
+    if (!lost.empty() && lost.back().end() == cluster.offset) {
+      lost.back().length += cluster.length;
+    } else {
+      lost.push_back(cluster);
+    }
+  }
+}
+
+void check_length(const RawHead& raw, std::uint64_t file_bytes, std::vector<Range> lost,
+                  CheckReport& report) {
+  if (!raw.truncated) return;
+  const native::Superblock& s = report.superblock;
+  const std::uint64_t needed = native::file_bytes(s);
+  Finding finding{
+      .where = "file",
+      .why = fmt::format("it is truncated: {} bytes long, its superblock says {}", file_bytes, needed),
+      .stored = {file_bytes, needed - file_bytes},
+      .lost = std::move(lost)};
+  if (!raw.metadata_there) {
+    finding.why += "; state pages are cut off, so what is left of the data cannot be told";
+    finding.lost = {{0, s.size}};
+  } else if (finding.lost.empty()) {
+    finding.why += "; no data was in what is missing";
+    finding.mendable = true;
+  }
+  report.findings.push_back(std::move(finding));
+}
+
+// Pages of a later epoch than the superblock's show that the copy that is bad was the newer one.
+void doubt_superblocks(const PageFacts& facts, std::vector<Finding>& findings) {
+  if (!facts.foreign_epoch) return;
+  for (Finding& finding : findings) {
+    if (!finding.where.starts_with("superblock copy") || !finding.mendable) continue;
+    finding.gravity = Gravity::damage;
+    finding.mendable = false;
+    finding.why += fmt::format("; but it was the newer one: state pages of epoch {} were written after it",
+                               facts.highest_epoch);
+  }
+}
+
 }  // namespace
 
-bool CheckReport::damaged() const noexcept { return std::ranges::any_of(findings, &Finding::damage); }
+bool CheckReport::damaged() const noexcept {
+  return std::ranges::find(findings, Gravity::damage, &Finding::gravity) != findings.end();
+}
+
+bool CheckReport::redundancy_lost() const noexcept {
+  return !damaged() && std::ranges::find(findings, Gravity::redundancy, &Finding::gravity) != findings.end();
+}
 
 Result<CheckReport> check_layer(Queue& queue, Store& layer) {
-  const auto head = read_layer_head(queue, layer);
-  if (!head) return std::unexpected(head.error());
+  auto raw = read_raw_head(queue, layer);
+  if (!raw) return std::unexpected(raw.error());
   CheckReport report;
-  report.superblock = head->superblock;
-  check_superblocks(*head, report);
-  if (auto records = check_records(queue, layer, *head, report); !records)
-    return std::unexpected(records.error());
-  const auto scanned =
-      scan_pages(queue, layer, head->superblock, [&](std::uint64_t index, const PageSlots& slots) {
-        const PageContent content = choose_page(slots[0], slots[1], index, *head);
+  check_superblocks(*raw, report.findings);
+  if (raw->unusable) {
+    report.unusable = raw->unusable;
+    return report;
+  }
+  report.superblock = raw->head.superblock;
+  if (!raw->metadata_there) {
+    check_length(*raw, layer.size(), {}, report);
+    return report;
+  }
+  check_holder(queue, layer, *raw, report.findings);
+  check_records(*raw, report.findings);
+  PageFacts facts;
+  std::vector<Range> cut_off;
+  const auto scanned = scan_pages(
+      queue, layer, report.superblock, [&](std::uint64_t index, const PageSlots& slots) -> Result<void> {
+        const PageVerdict verdict = judge_page(index, slots, *raw);
         ++report.pages_checked;
-        check_slots(index, slots, *head, content, report);
-        if (!content.damaged && !content.empty) count_clusters(content.page, report);
+        check_page(index, slots, verdict, *raw, facts, report.findings);
+        if (verdict.content.damaged || verdict.content.empty) return {};
+        count_clusters(verdict.content.page, report);
+        if (raw->truncated)
+          add_cut_off(verdict.content.page, index, report.superblock, layer.size(), cut_off);
+        return {};
       });
   if (!scanned) return std::unexpected(scanned.error());
+  check_records_against(facts, *raw, report.findings);
+  doubt_superblocks(facts, report.findings);
+  check_length(*raw, layer.size(), std::move(cut_off), report);
   return report;
 }
 

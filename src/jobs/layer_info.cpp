@@ -77,6 +77,8 @@ Result<LayerInfo> layer_info(Queue& queue, const std::string& path) {
   if (!store) return std::unexpected(store.error());
   auto report = check_layer(queue, **store);
   if (!report) return std::unexpected(report.error());
+  if (report->unusable) return std::unexpected(*report->unusable);
+  if (const auto head = read_layer_head(queue, **store); !head) return std::unexpected(head.error());
   auto chain = chain_from(queue, path, report->superblock);
   return LayerInfo{std::move(*report), std::move(chain)};
 }

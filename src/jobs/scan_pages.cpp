@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jobs/scan_pages.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <memory>
 
@@ -44,13 +42,10 @@ Result<void> scan_pages(Queue& queue, Store& layer, const native::Superblock& su
     if (page >= count) break;
     for (std::size_t slot = 0; slot < 2; ++slot) {
       const std::uint64_t at = superblock.slot_offset[slot] + page * native::k_page_bytes;
-      const IoStatus read = read_struct(queue, layer, at, (*slots)[slot]);
-      if (!read.ok()) {
-        return std::unexpected(Error::from_errno(fmt::format("cannot read state page {} slot {}", page, slot),
-                                                 layer.describe(), read.error_number()));
-      }
+      slots->read[slot] = read_struct(queue, layer, at, slots->pages[slot]);
+      if (!slots->read[slot].ok()) slots->pages[slot] = {};
     }
-    visit(page, *slots);
+    if (auto visited = visit(page, *slots); !visited) return visited;
   }
   return {};
 }

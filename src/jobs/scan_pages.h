@@ -12,11 +12,15 @@
 
 namespace oxbow {
 
-using PageSlots = std::array<native::StatePage, 2>;
-using VisitPage = std::function<void(std::uint64_t index, const PageSlots& slots)>;
+// Both slots of a state page as they are stored. What could not be read is zeros. Thread safety: a value.
+struct PageSlots {
+  std::array<native::StatePage, 2> pages{};
+  std::array<IoStatus, 2> read;
+};
+using VisitPage = std::function<Result<void>(std::uint64_t index, const PageSlots& slots)>;
 
 // Reads both slots of every state page of the layer of which anything is stored, in order, and passes over those that
-// were never written. Blocking.
+// were never written. An error of `visit` ends it; one of the medium is told to it. Blocking.
 [[nodiscard]] Result<void> scan_pages(Queue& queue, Store& layer, const native::Superblock& superblock,
                                       const VisitPage& visit);
 

@@ -5,6 +5,7 @@
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -60,7 +61,26 @@ class BadInputTest(CommandTest):
         """Each command that takes a layer refuses this one with these words and leaves everything alone."""
         for command in commands:
             with self.subTest(command), self.nothing_written():
-                self.refuse(1, f"{what}: {name}: {text}", command, name)
+                done = self.run_oxbow(command, name)
+                self.assertEqual((done.returncode, done.stderr), (1, f"oxbow: {what}: {name}: {text}\n"))
+                self.assertTrue(command == "check" or not done.stdout, done.stdout)  # it says more
+
+    def check_damaged(self, name, places):
+        """The check fails with that many places of damage; returns what it says."""
+        with self.nothing_written():
+            done = self.run_oxbow("check", name)
+        self.assertEqual((done.returncode, done.stderr),
+                         (1, f"oxbow: checked layer: {name}: it is damaged in {places} "
+                             f"{'place' if places == 1 else 'places'}\n"), done.stdout)
+        return done.stdout
+
+    def check_redundancy_lost(self, pattern):
+        """The check says that nothing is lost, and that in its first line."""
+        done = self.run_oxbow("check", "work.oxb")
+        self.assertEqual(done.returncode, 3, done.stdout)
+        self.assertEqual(done.stderr, "oxbow: checked layer: work.oxb: nothing is lost, but in 1 place a copy is bad "
+                                      "and only the other is left; oxbow repair mends it\n")
+        self.assertRegex(done.stdout.splitlines()[0], rf"\A{pattern}\Z")
 
     # Layers.
 
@@ -89,29 +109,58 @@ class BadInputTest(CommandTest):
 
     def test_truncated_layers(self):
         whole = os.stat(self.path("work.oxb")).st_size
-        for length in (whole - 1, whole // 2, 69632):
+        data = whole - 4 * MIB
+        for length, told in ((whole - 1, "no data was in what is missing ["),
+                             (data + 69632, "cannot be read: bytes 69632 to 131071 of the device (clusters 17 to "
+                                             "31) ["),
+                             (data - 1, "state pages are cut off, so what is left of the data cannot be told; cannot "
+                                        "be read: bytes 0 to 4194303 of the device (clusters 0 to 1023) ["),
+                             (69632, "state pages are cut off, so")):
             os.truncate(self.path("work.oxb"), length)
-            self.refuse_everywhere(f"it is truncated: {length} bytes long, its superblock says {whole}")
+            why = f"it is truncated: {length} bytes long, its superblock says {whole}"
+            self.refuse_everywhere(why, commands=("serve", "map", "info"))
+            self.assertIn(f"damage: file: {why}; {told}", self.check_damaged("work.oxb", 1))
+            mended = self.run_oxbow("repair", "work.oxb")
+            if length == whole - 1:
+                self.assertEqual((mended.returncode, mended.stdout),
+                                 (0, "mended: file: given its full length again; no data was in what was missing\n"))
+                self.succeed("map", "work.oxb")
+            else:
+                self.assertEqual(mended.returncode, 1)
+                self.assertIn(f"left: damage: file: {why}; {told}", mended.stdout)
 
     def test_both_superblocks_damaged(self):
         for at in COPIES:
             self.flip("work.oxb", at + 2000)
-        self.refuse_everywhere("superblock copy 0 is damaged: its checksum is wrong")
+        why = "superblock copy 0 is damaged: its checksum is wrong"
+        self.refuse_everywhere(why, commands=("serve", "map", "info"))
+        with self.nothing_written():
+            for command in ("check", "repair"):
+                done = self.run_oxbow(command, "work.oxb")
+                what = "cannot open layer" if command == "check" else "cannot repair layer"
+                self.assertEqual((done.returncode, done.stderr), (1, f"oxbow: {what}: work.oxb: {why}\n"))
+                for copy, at in enumerate(COPIES):
+                    self.assertRegex(done.stdout, rf"(?m)^(left: )?damage: superblock copy {copy}: its checksum is "
+                                     rf"wrong \[bytes {at} to {at + 4095} of the file, sequence \d+, epoch 2, CRC "
+                                     r"0x[0-9a-f]{8} stored, 0x[0-9a-f]{8} computed\]$")
 
     def test_one_superblock_damaged(self):
         for copy, at in enumerate(COPIES):
             with self.subTest(copy):
                 self.flip("work.oxb", at + 2000)
                 with self.nothing_written():
-                    done = self.run_oxbow("check", "work.oxb")
-                    self.assertEqual(done.returncode, 1)
-                    self.assertEqual(done.stderr, "oxbow: checked layer: work.oxb: it is damaged in 1 place\n")
-                    self.assertEqual(done.stdout.splitlines()[0],
-                                     f"damage: superblock copy {copy}: superblock copy {copy} is damaged: its checksum "
-                                     "is wrong; the other copy is sound and serves instead")
+                    self.check_redundancy_lost(
+                        rf"redundancy: superblock copy {copy}: its checksum is wrong; the other copy is sound and "
+                        rf"serves instead \[bytes {at} to {at + 4095} of the file, "
+                        r"sequence \d+, epoch 2, CRC 0x[0-9a-f]{8} stored, 0x[0-9a-f]{8} computed\]")
                     self.assertEqual(len(json.loads(self.succeed("map", "--json", "work.oxb"))), 3)
-                    self.assertRegex(self.succeed("info", "work.oxb"), r"(?m)^damage +yes: oxbow check names it$")
-                self.flip("work.oxb", at + 2000)
+                    self.assertNotIn("damage", self.succeed("info", "work.oxb"))
+                    self.assertEqual(self.succeed("repair", "--dry-run", "work.oxb"),
+                                     f"would mend: superblock copy {copy}: written again from copy {1 - copy}\n")
+                self.assertEqual(self.succeed("repair", "work.oxb"),
+                                 f"mended: superblock copy {copy}: written again from copy {1 - copy}\n")
+                self.assertEqual(self.succeed("repair", "work.oxb"), "nothing to mend\n")
+                self.succeed("check", "work.oxb")
 
     def test_a_newer_version(self):
         self.edit_superblocks("work.oxb", 12, struct.pack("<I", 77))
@@ -142,37 +191,70 @@ class BadInputTest(CommandTest):
     def test_a_damaged_state_page(self):
         slots = struct.unpack("<QQ", self.read_at("work.oxb", 120, 16))
         self.flip("work.oxb", slots[0] + 100)
+        found = self.check_damaged("work.oxb", 1)
+        line = (r"damage: state page 0 slot 0: its checksum is wrong; the other slot: never written; cannot be read: "
+                rf"bytes 0 to 4194303 of the device \(clusters 0 to 1023\) \[bytes {slots[0]} to {slots[0] + 4095} of "
+                r"the file, epoch 2, flush 1, CRC 0x[0-9a-f]{8} stored, 0x[0-9a-f]{8} computed\]")
+        self.assertRegex(found, rf"\A{line}\nchecked: 2 superblocks, 2 flush records, 1 state pages; 0 data clusters, "
+                                r"0 zero clusters\n\Z")
         with self.nothing_written():
-            done = self.run_oxbow("check", "work.oxb")
-            self.assertEqual(done.stdout, "damage: state page 0 slot 0: its checksum or a field of it is wrong; the "
-                                          "other slot: never written; bytes 0 to 4194303 of the device cannot be read\n"
-                                          "checked: 2 superblocks, 2 flush records, 1 state pages; 0 data clusters, "
-                                          "0 zero clusters\n")
-            self.assertEqual((done.returncode, done.stderr),
-                             (1, "oxbow: checked layer: work.oxb: it is damaged in 1 place\n"))
             told = self.run_oxbow("check", "--json", "work.oxb")
-            self.assertEqual((told.returncode, json.loads(told.stdout)["findings"][0]["length"]), (1, 4 * MIB))
+            finding = json.loads(told.stdout)["findings"][0]
+            self.assertEqual((told.returncode, finding["gravity"], finding["page"], finding["slot"], finding["lost"]),
+                             (1, "damage", 0, 0, [{"start": 0, "length": 4 * MIB}]))
+            self.assertNotEqual(finding["crc_stored"], finding["crc_computed"])
             mapped = json.loads(self.succeed("map", "--json", "work.oxb"))
             self.assertEqual([(each["start"], each["length"], each["reads"]) for each in mapped],
                              [(0, 4 * MIB, "error")])
+            self.assertRegex(self.succeed("info", "work.oxb"), r"(?m)^damage +yes: oxbow check names it$")
         server = self.serve("work.oxb", "--read-only")
         done = subprocess.run(["qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", server.uri], capture_output=True,
                               text=True, check=False)
         self.assertIn("Input/output error", done.stdout + done.stderr)
+        self.assertEqual(server.stop(), (0, ""))
+        self.repair_a_page(line)
+
+    def repair_a_page(self, line):
+        """Nothing is guessed: what is lost is said, and given up only when asked for."""
+        left = "oxbow: cannot repair layer: work.oxb: what is left cannot be mended without losing something, and " \
+               "nothing is guessed\n"
+        before = os.stat(self.path("work.oxb")).st_mtime_ns
+        with self.nothing_written():
+            for args in (("--dry-run",), ()):
+                done = self.run_oxbow("repair", *args, "work.oxb")
+                self.assertEqual((done.returncode, done.stderr), (1, left))
+                self.assertRegex(done.stdout, rf"\Aleft: {line}\n\Z")
+            self.refuse(1, "cannot repair layer: work.oxb: state page 1 is not damaged", "repair", "--drop", "1",
+                        "work.oxb")
+            self.refuse(1, "cannot repair layer: work.oxb: state page 0 has no slot that is whole, so there is none to "
+                           "accept", "repair", "--accept-older", "0", "work.oxb")
+            told = "state page 0: given up; the base shows through again\n"
+            lost = "state page 0: bytes 0 to 4194303 of the device (clusters 0 to 1023)\n"
+            self.assertEqual(self.succeed("repair", "--dry-run", "--drop", "0", "work.oxb"),
+                             f"would mend: {told}would be lost: {lost}")
+        self.assertEqual(os.stat(self.path("work.oxb")).st_mtime_ns, before)
+        self.assertEqual(self.succeed("repair", "--drop", "0", "work.oxb"), f"mended: {told}lost: {lost}")
+        self.succeed("check", "work.oxb")
+        self.assertEqual(self.succeed("map", "--json", "work.oxb").count("absent"), 1)
 
     def test_a_damaged_flush_record(self):
         records = struct.unpack("<QQ", self.read_at("work.oxb", 136, 16))
         self.flip("work.oxb", records[0] + 4000)
-        done = self.run_oxbow("check", "work.oxb")
-        self.assertEqual((done.returncode, done.stdout.splitlines()[0]),
-                         (1, "damage: flush record 0: its checksum or a field of it is wrong"))
+        self.check_redundancy_lost(rf"redundancy: flush record 0: its checksum is wrong \[bytes {records[0]} to "
+                                   rf"{records[0] + 8191} of the file, epoch 2, flush 1, CRC 0x[0-9a-f]{{8}} stored, "
+                                   r"0x[0-9a-f]{8} computed\]")
+        self.assertEqual(self.succeed("repair", "work.oxb"),
+                         "mended: flush record 0: written again: flush 3, which names no page\n")
+        self.succeed("check", "work.oxb")
 
     def test_what_a_crash_may_leave_is_no_damage(self):
         server = self.serve("work.oxb")
         self.qemu_io(server.uri, "write -P 8 0 64k", "flush")
         server.stop(signal.SIGKILL)
         checked = "checked: 2 superblocks, 2 flush records, 1 state pages; {} data clusters, 0 zero clusters\n"
-        self.assertEqual(self.succeed("check", "work.oxb"), checked.format(32))
+        unclean = ("note: superblock: in use or not closed cleanly; opening it for writing recovers it [sequence 4, "
+                   "epoch 3]\n")
+        self.assertEqual(self.succeed("check", "work.oxb"), unclean + checked.format(32))
 
         slots = struct.unpack("<QQ", self.read_at("work.oxb", 120, 16))
         records = struct.unpack("<QQ", self.read_at("work.oxb", 136, 16))
@@ -185,14 +267,17 @@ class BadInputTest(CommandTest):
         self.flip("work.oxb", records[1 - newest] + 4000)
         with self.nothing_written():
             self.assertRegex(self.succeed("check", "work.oxb"),
-                             rf"\Anote: flush record {1 - newest}: the last flush was cut off while it wrote it\n"
-                             rf"note: state page 0 slot {last}: the last flush was cut off while it wrote it; "
-                             r"the other slot holds: epoch 2, flush \d+\n" + checked.format(16) + r"\Z")
+                             re.escape(unclean) +
+                             rf"note: flush record {1 - newest}: its checksum is wrong; the last flush may have been "
+                             r"cut off while it wrote it \[.*\]\n"
+                             rf"note: state page 0 slot {last}: its checksum is wrong: the last flush was cut off "
+                             r"while it wrote it; the other slot: epoch 2, flush \d+ \[.*\]\n" +
+                             checked.format(16) + r"\Z")
         self.flip("work.oxb", slots[1 - last] + 100)
-        done = self.run_oxbow("check", "work.oxb")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(f"damage: state page 0 slot {1 - last}: its checksum or a field of it is wrong; the other slot: "
-                      "damaged too; bytes 0 to 4194303 of the device cannot be read\n", done.stdout)
+        found = self.check_damaged("work.oxb", 2)
+        self.assertRegex(found, rf"(?m)^damage: state page 0 slot {1 - last}: its checksum is wrong; the other slot: "
+                                r"damaged too; cannot be read: bytes 0 to 4194303 of the device \(clusters 0 to "
+                                r"1023\) ")
 
     # Bases.
 

@@ -77,15 +77,22 @@ void lay_out(Superblock& s) noexcept {
   s.data_offset = g.data_offset;
 }
 
-void seal(Superblock& superblock) noexcept {
-  superblock.crc = crc32c(bytes_after_crc(superblock, offsetof(Superblock, crc)));
+std::uint32_t checksum(const Superblock& superblock) noexcept {
+  return crc32c(bytes_after_crc(superblock, offsetof(Superblock, crc)));
 }
-void seal(StatePage& page, std::uint64_t salt) noexcept { page.crc = salted_crc(page, salt); }
-void seal(FlushRecord& record, std::uint64_t salt) noexcept { record.crc = salted_crc(record, salt); }
-void seal(Holder& holder) noexcept { holder.crc = crc32c(bytes_after_crc(holder, 0)); }
+std::uint32_t checksum(const StatePage& page, std::uint64_t salt) noexcept { return salted_crc(page, salt); }
+std::uint32_t checksum(const FlushRecord& record, std::uint64_t salt) noexcept {
+  return salted_crc(record, salt);
+}
+std::uint32_t checksum(const Holder& holder) noexcept { return crc32c(bytes_after_crc(holder, 0)); }
+
+void seal(Superblock& superblock) noexcept { superblock.crc = checksum(superblock); }
+void seal(StatePage& page, std::uint64_t salt) noexcept { page.crc = checksum(page, salt); }
+void seal(FlushRecord& record, std::uint64_t salt) noexcept { record.crc = checksum(record, salt); }
+void seal(Holder& holder) noexcept { holder.crc = checksum(holder); }
 
 bool valid(const Holder& holder) noexcept {
-  return holder.magic == k_holder_magic && holder.crc == crc32c(bytes_after_crc(holder, 0));
+  return holder.magic == k_holder_magic && holder.crc == checksum(holder);
 }
 
 namespace {

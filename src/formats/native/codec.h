@@ -65,6 +65,11 @@ void seal(Holder& holder) noexcept;
 void seal(LiveHeader& header) noexcept;
 // Whether the checksum is right; the rest is to be compared.
 [[nodiscard]] bool valid(const LiveHeader& header) noexcept;
+// What their checksums have to be.
+[[nodiscard]] std::uint32_t checksum(const Superblock& superblock) noexcept;
+[[nodiscard]] std::uint32_t checksum(const StatePage& page, std::uint64_t salt) noexcept;
+[[nodiscard]] std::uint32_t checksum(const FlushRecord& record, std::uint64_t salt) noexcept;
+[[nodiscard]] std::uint32_t checksum(const Holder& holder) noexcept;
 
 enum class SlotState : std::uint8_t {
   never_written,  // all zeros

@@ -54,7 +54,7 @@ Result<bool> has_layer_magic(Queue& queue, Store& store) {
   return magic == native::k_magic;
 }
 
-Result<LayerHead> read_layer_head(Queue& queue, Store& layer) {
+Result<LayerHead> read_layer_head(Queue& queue, Store& layer, LengthRule rule) {
   if (layer.size() < k_copy_offset[1] + native::k_superblock_bytes) {
     return std::unexpected(
         cannot_open(layer, fmt::format("it is too short to be an oxbow layer ({} bytes)", layer.size())));
@@ -85,7 +85,9 @@ Result<LayerHead> read_layer_head(Queue& queue, Store& layer) {
   const std::uint32_t newer = !valid0 || (valid1 && copies[1].sequence > copies[0].sequence) ? 1 : 0;
   head.superblock = copies[newer];
   head.stale_copy = 1 - newer;
-  if (const std::uint64_t needed = native::file_bytes(head.superblock); layer.size() < needed) {
+  if (rule == LengthRule::any && layer.size() < head.superblock.data_offset) return head;
+  const std::uint64_t needed = native::file_bytes(head.superblock);
+  if (rule == LengthRule::whole && layer.size() < needed) {
     return std::unexpected(cannot_open(
         layer, fmt::format("it is truncated: {} bytes long, its superblock says {}", layer.size(), needed)));
   }

@@ -25,8 +25,14 @@ struct LayerHead {
 // Whether the file begins as every layer does, sound or not: such a file is never meant as a raw image.
 [[nodiscard]] Result<bool> has_layer_magic(Queue& queue, Store& store);
 
+// Whether a file that is shorter than its superblock says is refused.
+enum class LengthRule : std::uint8_t {
+  whole,
+  any,  // for whoever looks at what is left; records are read only where all metadata is there
+};
 // Reads and checks superblocks and flush records. Errors say what is wrong with the file.
-[[nodiscard]] Result<LayerHead> read_layer_head(Queue& queue, Store& layer);
+[[nodiscard]] Result<LayerHead> read_layer_head(Queue& queue, Store& layer,
+                                                LengthRule rule = LengthRule::whole);
 
 // What the two slots of a state page say together.
 struct PageContent {
