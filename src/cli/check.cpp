@@ -25,10 +25,10 @@ struct CheckArguments {
 // Held shared, so that nobody writes meanwhile.
 Result<CheckReport> check_file(const std::string& path) {
   Queue queue;
-  const auto store = FileStore::open(path, {.lock = LockMode::shared});
-  if (store) return check_layer(queue, **store);
-  if (store.error().why() == k_in_use_reason) return std::unexpected(in_use_error(queue, path));
-  return std::unexpected(store.error());
+  const auto store =
+      open_when_let_go(queue, path, [&] { return FileStore::open(path, {.lock = LockMode::shared}); });
+  if (!store) return std::unexpected(store.error());
+  return check_layer(queue, **store);
 }
 
 std::string to_json(const CheckReport& report, const std::string& path) {

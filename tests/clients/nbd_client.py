@@ -86,6 +86,9 @@ class Haggler:
     def __exit__(self, *_):
         self.socket.close()
 
+    def fileno(self):
+        return self.socket.fileno()
+
     def take(self, length):
         """Exactly that many bytes; ConnectionError when the server closes before."""
         got = bytearray(length)

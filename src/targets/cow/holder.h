@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 
 #include "os/queue.h"
 #include "oxbow/error.h"
+#include "stores/file/file_store.h"
 #include "stores/store.h"
 
 namespace oxbow {
@@ -15,5 +18,11 @@ namespace oxbow {
 
 // The refusal of a layer that another process has locked, naming the holder that it recorded. Blocking.
 [[nodiscard]] Error in_use_error(Queue& queue, const std::string& path);
+
+// Opens the file of the layer at `path` with `open`. While that is refused because of a lock, and the recorded holder
+// was a process of this host that is gone, it is tried again for up to two seconds: the kernel lets go of a killed
+// process's files only after the last of its requests. Then it is in_use_error(). Blocking.
+[[nodiscard]] Result<std::shared_ptr<FileStore>> open_when_let_go(
+    Queue& queue, const std::string& path, const std::function<Result<std::shared_ptr<FileStore>>()>& open);
 
 }  // namespace oxbow

@@ -116,13 +116,12 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     return std::unexpected(
         cannot_open(path, fmt::format("its chain is deeper than {} layers", k_deepest_chain)));
   }
-  auto store = context.stores.open_file(path, {.writable = writable,
-                                               .direct = context.direct,
-                                               .lock = writable ? LockMode::exclusive : LockMode::shared});
-  if (!store) {
-    return std::unexpected(store.error().why() == k_in_use_reason ? in_use_error(context.queue, path)
-                                                                  : store.error());
-  }
+  auto store = open_when_let_go(context.queue, path, [&] {
+    return context.stores.open_file(path, {.writable = writable,
+                                           .direct = context.direct,
+                                           .lock = writable ? LockMode::exclusive : LockMode::shared});
+  });
+  if (!store) return std::unexpected(store.error());
   const auto known = context.layers.find(store->get());
   if (known != context.layers.end()) {
     if (auto layer = known->second.lock()) return layer;
