@@ -27,6 +27,11 @@ enum class Canary : std::uint8_t {
   live_leaf_overwritten,     // what a state page on the disk says replaces what the live state says
   live_pages_not_dirty,      // pages with states that were adopted are not written by the next flush
   live_not_marked_dead,      // after a failed barrier or write of metadata the live state still counts
+  reset_punches_first,       // a reset punches before its superblock is durable
+  grow_superblock_first,     // a layer's new size is recorded before its file is that long
+  merge_without_flag,        // a merge begins without saying so in the layer
+  merge_ends_early,          // a merge ends in the layer before its base is durable
+  merge_punches_first,       // a merge punches what it copied before it has ended in the layer
 };
 
 struct CanaryName {
@@ -41,6 +46,11 @@ inline constexpr std::array k_canary_names{
     CanaryName{Canary::claim_dropped_early, "claim-dropped-early"},
     CanaryName{Canary::fua_without_state_page, "fua-without-state-page"},
     CanaryName{Canary::punch_without_claim, "punch-without-claim"},
+    CanaryName{Canary::reset_punches_first, "reset-punches-first"},
+    CanaryName{Canary::grow_superblock_first, "grow-superblock-first"},
+    CanaryName{Canary::merge_without_flag, "merge-without-flag"},
+    CanaryName{Canary::merge_ends_early, "merge-ends-early"},
+    CanaryName{Canary::merge_punches_first, "merge-punches-first"},
 };
 
 #ifdef OXBOW_CANARIES

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "crash/history.h"
+#include "crash/job_scene.h"
 #include "support/effort.h"
 
 namespace oxbow::crash {
@@ -41,10 +42,44 @@ Outcome look(Canary canary, std::uint64_t seed, std::uint64_t most_states) {
   return outcome;
 }
 
+// The same with jobs that change a layer as a whole.
+Outcome look_at_job(Canary canary, Job job, std::uint64_t seed, std::uint64_t most_states) {
+  set_canary(canary);
+  Outcome outcome;
+  while (outcome.states < most_states && !outcome.violation) {
+    JobScene scene(job, {.layer_below = seed % 2 == 0, .base_short = seed % 3 * k_sector_bytes}, seed);
+    const std::uint64_t steps = scene.length().steps;
+    for (std::uint64_t step = 0; step <= steps && !outcome.violation; ++step, ++outcome.states) {
+      const auto end = step % 3 == 0 ? JobScene::End::kill : JobScene::End::power_loss;
+      outcome.violation = scene.cut_off(step, end);
+    }
+    ++seed;
+  }
+  set_canary(Canary::none);
+  return outcome;
+}
+
+std::optional<Job> job_of(Canary canary) {
+  switch (canary) {
+    case Canary::reset_punches_first:
+      return Job::reset;
+    case Canary::grow_superblock_first:
+      return Job::grow;
+    case Canary::merge_without_flag:
+    case Canary::merge_ends_early:
+    case Canary::merge_punches_first:
+      return Job::merge;
+    default:
+      return std::nullopt;
+  }
+}
+
 class Canaries : public testing::TestWithParam<CanaryName> {};
 
 TEST_P(Canaries, AreCaught) {
-  const Outcome outcome = look(GetParam().canary, test::seed(), k_most_states);
+  const auto job = job_of(GetParam().canary);
+  const Outcome outcome = job ? look_at_job(GetParam().canary, *job, test::seed(), k_most_states)
+                              : look(GetParam().canary, test::seed(), k_most_states);
   ASSERT_TRUE(outcome.violation) << "survived " << outcome.states << " states";
   std::printf("caught after %llu states: %s\n", static_cast<unsigned long long>(outcome.states),
               outcome.violation->c_str());

@@ -39,7 +39,7 @@ class Stack {
   Stack(Stack&&) = delete;
   Stack& operator=(Stack&&) = delete;
 
-  // Opens the chain as production does, the top layer for writing when asked.
+  // Opens the chain as production does, the top layer for writing when asked. Without any layer the base is the device.
   [[nodiscard]] Result<void> open(const Disks& disks, bool writable, unsigned pending_percent);
   // Makes an empty disk the next layer over `disks`.
   [[nodiscard]] Result<void> format(const Disks& disks, const std::shared_ptr<sim::SimDisk>& disk,

@@ -95,13 +95,14 @@ void SimDisk::put(OperationId operation, std::uint64_t at, std::span<const std::
 void SimDisk::zero(OperationId operation, Range range, bool keep_room) {
   static constexpr SectorBytes k_nothing{};
   for (Range left = range; !left.empty();) {
+    // What was never put needs no version: zeros before, zeros after.
+    if (find(left.offset / k_block_bytes) == nullptr) {
+      left = left.without_prefix(std::min(left.length, k_block_bytes - left.offset % k_block_bytes));
+      continue;
+    }
     const std::uint64_t offset = left.offset % k_sector_bytes;
     const std::uint64_t length = std::min(left.length, k_sector_bytes - offset);
-    const std::uint64_t sector = left.offset / k_sector_bytes;
-    // A sector that was never put needs no version: zeros before, zeros after.
-    if (find(sector / k_block_sectors) != nullptr) {
-      put_sector(operation, sector, offset, std::span(k_nothing).first(length));
-    }
+    put_sector(operation, left.offset / k_sector_bytes, offset, std::span(k_nothing).first(length));
     left = left.without_prefix(length);
   }
   if (keep_room) return allocate(range);
@@ -214,6 +215,8 @@ void SimDisk::lose_power(PowerLoss& how) {
     const std::size_t chosen = how.survivor(number, operations);
     if (chosen > 0) sector.durable = contents[contents.size() - chosen];
     sector.current = sector.durable;
+    // Also where it was punched, and that is lost.
+    if (sector.durable != ContentId::zeros) block(number / k_block_sectors).room = true;
     sector.newest = k_none;
   });
   versions_.clear();

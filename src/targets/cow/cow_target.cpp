@@ -9,6 +9,7 @@
 #include "os/queue.h"
 #include "stores/blocking.h"
 #include "targets/argument.h"
+#include "targets/cow/layer_edit.h"
 #include "targets/cow/live_file.h"
 
 namespace oxbow {
@@ -33,6 +34,9 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
                                                    std::shared_ptr<Target> base, Options options) {
   auto head = read_layer_head(queue, *layer);
   if (!head) return std::unexpected(head.error());
+  if (is_merging(head->superblock) && !options.merging) {
+    return std::unexpected(Error("cannot open layer", layer->describe(), k_merging_reason));
+  }
   if (options.writable && !layer->writable()) {
     return std::unexpected(Error("cannot open layer for writing", layer->describe(), "it is read-only"));
   }

@@ -48,6 +48,7 @@ class CowTarget final : public Target {
     bool adopt = false;                   // the live file has the states, and what the disk says is older
     std::shared_ptr<LiveFile> retired{};  // one that counts no more when the session has begun
     std::string without_live{};           // without a live file: why, for people
+    bool merging = false;                 // a merge may open a layer whose merge was begun; nobody else
   };
 
   // Opens the layer in `layer` over `base` (null when the layer has none). Whether the base is the right one

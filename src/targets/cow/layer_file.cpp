@@ -117,6 +117,25 @@ Result<native::Hash128> sample_base(Queue& queue, Store& base, const native::Uui
   return hash;
 }
 
+BaseRecord base_record(const FileIdentity& identity) noexcept {
+  BaseRecord record{};
+  record.kind = BaseKind::raw;
+  record.size = identity.size_bytes;
+  record.device = identity.dev;
+  record.inode = identity.inode;
+  record.mtime_ns = identity.mtime_ns;
+  return record;
+}
+
+BaseRecord base_record(const native::Superblock& superblock) noexcept {
+  BaseRecord record{};
+  record.kind = BaseKind::layer;
+  record.size = superblock.size;
+  record.uuid = superblock.uuid;
+  record.epoch = superblock.epoch;
+  return record;
+}
+
 std::string base_difference(const BaseRecord& recorded, const BaseRecord& found, bool accept_changed_time) {
   if (found.size != recorded.size) {
     return fmt::format("the layer was made over a base of {} bytes, this one has {}", recorded.size,

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "formats/native/layout.h"
+#include "os/file_identity.h"
 #include "os/queue.h"
 #include "oxbow/error.h"
 #include "stores/store.h"
@@ -35,6 +36,10 @@ struct LayerDescription {
 
 // XXH3-128 of the samples of a base (formats/native/codec.h) as it reads through `base`. Blocking.
 [[nodiscard]] Result<native::Hash128> sample_base(Queue& queue, Store& base, const native::Uuid& uuid);
+
+// What a layer over it records of a base: a raw one, without its samples, or a layer.
+[[nodiscard]] native::BaseRecord base_record(const FileIdentity& identity) noexcept;
+[[nodiscard]] native::BaseRecord base_record(const native::Superblock& superblock) noexcept;
 
 // Why `found` is not the base that `recorded` describes, as a sentence that names both sides; empty when it
 // is. With `accept_changed_time` a modification time that differs is no reason. The samples of `found` need

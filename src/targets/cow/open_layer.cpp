@@ -33,25 +33,6 @@ Result<std::shared_ptr<FileStore>> open_raw(OpenContext& context, const std::str
                                   {.writable = false, .direct = context.direct, .lock = LockMode::shared});
 }
 
-BaseRecord record_of(const FileIdentity& identity) {
-  BaseRecord record{};
-  record.kind = BaseKind::raw;
-  record.size = identity.size_bytes;
-  record.device = identity.dev;
-  record.inode = identity.inode;
-  record.mtime_ns = identity.mtime_ns;
-  return record;
-}
-
-BaseRecord record_of(const native::Superblock& superblock) {
-  BaseRecord record{};
-  record.kind = BaseKind::layer;
-  record.size = superblock.size;
-  record.uuid = superblock.uuid;
-  record.epoch = superblock.epoch;
-  return record;
-}
-
 std::shared_ptr<Target> raw_target(const std::shared_ptr<FileStore>& store) {
   return std::make_shared<LinearTarget>(store, store->path(), Range{0, store->size()}, false);
 }
@@ -81,7 +62,7 @@ Result<std::shared_ptr<Target>> open_raw_base(OpenContext& context, const std::s
                                               const native::Superblock& superblock) {
   auto store = open_raw(context, path);
   if (!store) return std::unexpected(store.error());
-  BaseRecord found = record_of((*store)->identity());
+  BaseRecord found = base_record((*store)->identity());
   if (found.size == superblock.base.size) {
     auto samples = sample_base(context.queue, **store, superblock.uuid);
     if (!samples) return std::unexpected(samples.error());
@@ -100,7 +81,7 @@ Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::strin
   auto layer = open_at_depth(context, path, false, depth + 1);
   if (!layer) return std::unexpected(layer.error());
   const native::Superblock& base = (*layer)->superblock();
-  if (auto why = base_difference(superblock.base, record_of(base), context.accept_base); !why.empty()) {
+  if (auto why = base_difference(superblock.base, base_record(base), context.accept_base); !why.empty()) {
     return std::unexpected(Error("wrong base", path, std::move(why)));
   }
   if (base.state != native::LayerState::clean) {
@@ -195,7 +176,7 @@ Result<DescribedBase> describe_layer_base(OpenContext& context, const std::strin
     layer = open_at_depth(context, path, false, 1);
     if (!layer) return std::unexpected(layer.error());
   }
-  return DescribedBase{.record = record_of((*layer)->superblock()), .store = nullptr, .target = *layer};
+  return DescribedBase{.record = base_record((*layer)->superblock()), .store = nullptr, .target = *layer};
 }
 
 }  // namespace
@@ -211,7 +192,7 @@ Result<DescribedBase> describe_base(OpenContext& context, const std::string& pat
     return std::unexpected(Error("cannot use base", path,
                                  "it is an oxbow layer, but was given as a raw image: --base-format oxb"));
   }
-  BaseRecord record = record_of((*store)->identity());
+  BaseRecord record = base_record((*store)->identity());
   auto samples = sample_base(context.queue, **store, uuid);
   if (!samples) return std::unexpected(samples.error());
   record.samples = *samples;
