@@ -20,7 +20,7 @@ from clients import ClientTest, KIB, MIB, SCALE, main, seed_of
 from oxbow_test import OXBOW
 
 SECTOR = 512
-FULL = os.environ.get("OXBOW_TEST_FULL") == "1"
+FULL = os.environ.get("OXBOW_TEST_FULL") == "1" and not os.environ.get("OXBOW_SANITIZE")
 ROUNDS = max(2, int((100 if FULL else 5) * SCALE))  # of each test
 # Whether every write, zero and trim that was answered survives, or only what a flush or FUA covers.
 ALL_THAT_WAS_ANSWERED = False
