@@ -147,6 +147,7 @@ Task Flusher::carry_out(Queue& queue, FlushPlan& plan) {
     status = co_await read_back(queue, plan);
     if (!status.ok()) co_return status;
   }
+  for (Target* owner : plan.owners) owner->seal(plan);
   const bool swapped = canary(Canary::flush_barriers_swapped);
   for (const std::size_t index : {std::size_t{0}, std::size_t{1}}) {
     const std::size_t round = swapped ? 1 - index : index;
@@ -170,9 +171,7 @@ Task Flusher::read_back(Queue& queue, FlushPlan& plan) {
     batch.submitted(read.store->read(io, read.at, read.into, ReadMode::may_wait));
   }
   const IoStatus status = co_await batch;
-  if (!status.ok()) co_return status;
-  for (Target* owner : plan.owners) owner->seal(plan);
-  co_return IoStatus{};
+  co_return status;
 }
 
 Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier) {

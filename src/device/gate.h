@@ -21,7 +21,7 @@ namespace oxbow {
 // thread at a time.
 class Gate {
  public:
-  // A request that is in. Leaves when it is destroyed. Thread safety: one thread at a time.
+  // A request that is in; leaves when it is destroyed. Thread safety: one thread at a time.
   class Pass {
    public:
     Pass() noexcept = default;

@@ -145,8 +145,10 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
     const bool hint = step.what == PrepareStep::What::allocate;
     if (hint && status.error_number() == EOPNOTSUPP) status = {};
     if (status.ok()) continue;
+    const bool lacked =
+        step.what == PrepareStep::What::write && preparation.optional && status.is_lack_of_room();
     const bool metadata = step.what == PrepareStep::What::write || step.what == PrepareStep::What::sync;
-    if (metadata) failure_.set(status);
+    if (metadata && !lacked) failure_.set(status);
     break;
   }
   owner.prepared(preparation, status);

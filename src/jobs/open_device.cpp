@@ -94,7 +94,12 @@ Opened open_target(OpenContext& context, const TableSpec& spec) {
 Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const OpenOptions& options) {
   OpenedDevice opened;
   opened.stores = std::make_shared<OpenStores>();
-  OpenContext context{queue, *opened.stores, options.writable, options.direct, options.accept_base};
+  OpenContext context{.queue = queue,
+                      .stores = *opened.stores,
+                      .writable = options.writable,
+                      .direct = options.direct,
+                      .accept_base = options.accept_base,
+                      .ring = options.ring};
   auto target = std::visit([&](const auto& each) { return open_target(context, each); }, spec);
   if (!target) return std::unexpected(target.error());
   opened.device =

@@ -56,6 +56,7 @@ struct OpenOptions {
   std::string name;
   bool writable = true;
   bool direct = false;       // O_DIRECT for the files of the device
+  bool ring = true;          // small flushes go to the commit rings of layers
   bool accept_base = false;  // take a base whose modification time alone differs from what the layer recorded
 };
 

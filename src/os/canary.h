@@ -32,6 +32,15 @@ enum class Canary : std::uint8_t {
   merge_without_flag,        // a merge begins without saying so in the layer
   merge_ends_early,          // a merge ends in the layer before its base is durable
   merge_punches_first,       // a merge punches what it copied before it has ended in the layer
+  live_adoption_replays,     // the commit ring is replayed over states and data that are newer
+  ring_append_clears_dirty,  // a ring record takes the place of writing its pages
+  ring_append_without_hold,  // overwrites go on while a record's bytes are read back
+  // FUA relies on a durable write alone while records are alive
+  ring_one_barrier_after_record,
+  // records are replayed over pages that are newer
+  ring_replay_without_ring_seq,
+  // a flush record counts ring records as covered before the flush is completed
+  ring_start_of_running_flush,
 };
 
 struct CanaryName {
@@ -51,6 +60,12 @@ inline constexpr std::array k_canary_names{
     CanaryName{Canary::merge_without_flag, "merge-without-flag"},
     CanaryName{Canary::merge_ends_early, "merge-ends-early"},
     CanaryName{Canary::merge_punches_first, "merge-punches-first"},
+    CanaryName{Canary::live_adoption_replays, "live-adoption-replays"},
+    CanaryName{Canary::ring_append_clears_dirty, "ring-append-clears-dirty"},
+    CanaryName{Canary::ring_append_without_hold, "ring-append-without-hold"},
+    CanaryName{Canary::ring_one_barrier_after_record, "ring-one-barrier-after-record"},
+    CanaryName{Canary::ring_replay_without_ring_seq, "ring-replay-without-ring-seq"},
+    CanaryName{Canary::ring_start_of_running_flush, "ring-start-of-running-flush"},
 };
 
 #ifdef OXBOW_CANARIES

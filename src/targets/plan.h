@@ -98,7 +98,8 @@ class Plan {
   // a flush that captures after the commit.
   bool durable_alone = false;
   Fixed<ClusterRun, 16> claimed;
-  bool claims_held = false;  // set by the owner together with `claimed`
+  ClusterRun moving{0, 0};   // clusters that the move writes to, also without a claim
+  bool claims_held = false;  // set by the owner together with `claimed` or `moving`
   std::uint8_t publish = 0;  // what commit makes of the claimed clusters; the owner's business
   Range punch;               // in punch_store, after commit; empty when there is nothing to punch
   Store* punch_store = nullptr;
@@ -121,7 +122,8 @@ struct Preparation {
   Buffer buffer;  // taken from the queue's pool by the device: `buffer_bytes` long
   std::uint64_t buffer_bytes = 0;
   std::uint64_t key = 0;
-  IoStatus refused;  // set by Target::prepared() when what was read can't be taken over: memory is short
+  IoStatus refused;       // set by Target::prepared() when what was read can't be taken over: memory is short
+  bool optional = false;  // lack of room is no failure: nobody waits for it
 };
 
 // A control write that belongs to a flush. `data` points into the memory of the FlushPlan.

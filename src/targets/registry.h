@@ -30,6 +30,7 @@ struct OpenContext {
   bool direct = false;       // O_DIRECT for the files that are opened
   bool accept_base = false;  // a base whose modification time changed is accepted when its samples are equal
   LiveSettings live = {};    // where layers keep their live states
+  bool ring = true;          // small flushes go to the commit rings of layers
   std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};  // that are open: one target per layer
 };
 

@@ -16,6 +16,7 @@ void Plan::reset() noexcept {
   move = {};
   durable_alone = false;
   claimed.clear();
+  moving = {0, 0};
   punch = {};
   punch_store = nullptr;
 }

@@ -88,7 +88,7 @@ class Target {
   // barriers only. A target adds itself to plan.owners when it wants to be told by flushed(). Allocates;
   // memory that is short goes to plan.status.
   virtual void capture(FlushPlan& plan) noexcept = 0;
-  // The reads of a plan are done, if it has any: completes what its writes point to.
+  // The reads of a plan are done: completes what its writes point to.
   virtual void seal(FlushPlan& plan) noexcept;
   // Both rounds of a plan succeeded, or something failed: then no metadata may be written any more.
   virtual void flushed(const FlushPlan& plan, IoStatus status) noexcept;

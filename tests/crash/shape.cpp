@@ -73,6 +73,7 @@ Shape draw_shape(Chooser& chooser) {
   Shape shape;
   shape.base_durable = chooser.chance(70);
   shape.pending_percent = chooser.chance(20) ? 100 : static_cast<unsigned>(chooser.between(10, 90));
+  shape.ring = chooser.chance(75);
   shape.depth = static_cast<unsigned>(chooser.chance(25) ? 1 : chooser.between(2, 6));
   const std::uint64_t kind = chooser.below(100);
   if (kind < 20) {
@@ -98,6 +99,7 @@ std::string Shape::text() const {
     text += fmt::format(" [{} bytes, {} KiB clusters{}]", layer.size_bytes,
                         (1U << layer.cluster_shift) / 1024, layer.punches ? "" : ", no holes");
   }
+  if (!ring) text += ", no ring";
   text += ", windows";
   for (const Range& window : windows) text += fmt::format(" {:#x}+{:#x}", window.offset, window.length);
   return text;

@@ -24,6 +24,7 @@ struct Shape {
   std::vector<Range> windows;      // of every layer's device: where requests go
   unsigned pending_percent = 50;   // of the calls of a store
   unsigned depth = 1;              // requests in flight at a time
+  bool ring = true;                // small flushes go to the commit ring
 
   [[nodiscard]] std::string text() const;
 };

@@ -53,7 +53,18 @@ Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_per
     const bool to_write = is_top && writable;
     auto store = add_store(disks.layers[i], fmt::format("layer{}", i), to_write, shape_.layers[i].punches,
                            pending_percent);
-    auto opened = CowTarget::open(queue_, std::move(store), std::move(below), {.writable = to_write});
+    CowTarget::Options options{.writable = to_write};
+    if (shape_.ring) {
+      options.ring = store;
+      options.ring_growth = {.first_bytes = 32 << 10, .step_bytes = 16 << 10, .most_bytes = 64 << 10};
+    }
+    auto opened = CowTarget::open(queue_, store, below, options);
+    if (!opened && is_top && !writable && opened.error().why() == k_needs_recovery_reason) {
+      store = add_store(disks.layers[i], fmt::format("layer{}", i), true, shape_.layers[i].punches,
+                        pending_percent);
+      options.writable = true;
+      opened = CowTarget::open(queue_, store, below, options);
+    }
     if (!opened) return std::unexpected(opened.error());
     top_ = std::move(*opened);
     below = top_;

@@ -32,6 +32,14 @@ bool SimDisk::has_room(std::uint64_t at) const {
   return found != nullptr && found->room;
 }
 
+std::uint64_t SimDisk::next_room(std::uint64_t at) const {
+  std::uint64_t next = UINT64_MAX;
+  for (const Block& each : blocks_) {
+    if (each.room && each.number >= at / k_block_bytes) next = std::min(next, each.number * k_block_bytes);
+  }
+  return next;
+}
+
 void SimDisk::read(Range range, std::span<std::byte> out) const {
   assert(range.fits(size_) && out.size() == range.length);
   while (!range.empty()) {

@@ -50,6 +50,8 @@ class SimDisk {
   void read(Range range, std::span<std::byte> out) const;
   // Whether the 4 KiB block that holds byte `at` was put or allocated and not punched since.
   [[nodiscard]] bool has_room(std::uint64_t at) const;
+  // Where the next block that has room begins, from the block that holds byte `at` on; UINT64_MAX when there is none.
+  [[nodiscard]] std::uint64_t next_room(std::uint64_t at) const;
 
   // An operation takes effect piece by piece between begin() and complete(). One that fails is never
   // completed.

@@ -242,8 +242,8 @@ std::uint64_t SimStore::extents(Range range, Extents& out) noexcept {
   while (covered < range.length && !out.full()) {
     const std::uint64_t at = range.offset + covered;
     const bool data = disk_->has_room(at);
-    std::uint64_t end = at;
-    while (end < range.end() && disk_->has_room(end) == data) end = (end | 4095) + 1;
+    std::uint64_t end = data ? at : disk_->next_room(at);
+    while (data && end < range.end() && disk_->has_room(end)) end = (end | 4095) + 1;
     const std::uint64_t length = std::min(end, range.end()) - at;
     out.push_back({length, data ? Kind::data : Kind::zero, 0, this, at});
     covered += length;

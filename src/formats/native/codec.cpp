@@ -188,6 +188,65 @@ SlotState inspect(const FlushRecord& record, std::uint32_t slot, const Superbloc
   return record.epoch < superblock.absent_before ? SlotState::dead : SlotState::valid;
 }
 
+RingRecord ring_head(std::span<const std::byte> record) noexcept {
+  RingRecord head;
+  std::memcpy(&head, record.data(), sizeof(head));
+  return head;
+}
+
+RingEntry ring_entry(std::span<const std::byte> record, std::uint32_t index) noexcept {
+  RingEntry entry;
+  std::memcpy(&entry, record.data() + ring_data_at(index), sizeof(entry));
+  return entry;
+}
+
+std::uint64_t ring_record_bytes(const RingRecord& head, std::uint64_t room) noexcept {
+  const bool sound =
+      head.magic == k_ring_magic && head.count > 0 && head.count <= k_ring_entries &&
+      head.length % k_ring_align_bytes == 0 && head.length >= ring_data_at(head.count) &&
+      head.length <= align_up(ring_data_at(k_ring_entries) + k_ring_data_bytes, k_ring_align_bytes);
+  return sound && head.length <= room ? head.length : 0;
+}
+
+namespace {
+
+std::uint32_t ring_crc(std::span<const std::byte> record, std::uint64_t salt) noexcept {
+  return crc32c(record.subspan(sizeof(std::uint32_t)), crc32c(std::as_bytes(std::span(&salt, 1))));
+}
+
+bool valid_ring_entry(const RingEntry& entry, const Superblock& s) noexcept {
+  const std::uint64_t device = cluster_count(s.size, s.cluster_shift) << s.cluster_shift;
+  const std::uint64_t page = k_clusters_per_page << s.cluster_shift;
+  const std::uint64_t unit = entry.state == 1 ? std::uint64_t{1} << s.cluster_shift : k_sector_bytes;
+  return (entry.state == 1 || entry.state == 3) && entry.reserved == 0 && entry.length > 0 &&
+         entry.offset % unit == 0 && entry.length % unit == 0 && entry.offset < device &&
+         entry.length <= device - entry.offset &&
+         entry.offset / page == (entry.offset + entry.length - 1) / page;
+}
+
+}  // namespace
+
+void seal_ring_record(std::span<std::byte> record, std::uint64_t salt) noexcept {
+  const std::uint32_t crc = ring_crc(record, salt);
+  std::memcpy(record.data(), &crc, sizeof(crc));
+}
+
+bool valid_ring_record(std::span<const std::byte> record, const Superblock& superblock) noexcept {
+  const RingRecord head = ring_head(record);
+  if (ring_record_bytes(head, record.size()) != record.size()) return false;
+  if (head.crc != ring_crc(record, superblock.salt) || !all_zero(head.reserved)) return false;
+  if (head.epoch < superblock.absent_before || head.epoch > superblock.epoch) return false;
+  std::uint64_t data = 0;
+  for (std::uint32_t i = 0; i < head.count; ++i) {
+    const RingEntry entry = ring_entry(record, i);
+    if (!valid_ring_entry(entry, superblock)) return false;
+    if (entry.state != 3) continue;
+    if (entry.length > record.size()) return false;
+    data += entry.length;
+  }
+  return align_up(ring_data_at(head.count) + data, k_ring_align_bytes) == record.size();
+}
+
 bool has_invalid_state(const LeafWords& leaf) noexcept {
   constexpr std::uint64_t k_low = 0x5555555555555555;
   return std::ranges::any_of(leaf, [](std::uint64_t word) { return ((word >> 1) & ~word & k_low) != 0; });

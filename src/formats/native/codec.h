@@ -87,6 +87,23 @@ enum class SlotState : std::uint8_t {
 [[nodiscard]] bool has_invalid_state(const StatePage& page) noexcept;
 [[nodiscard]] bool has_invalid_state(const LeafWords& leaf) noexcept;
 
+// A ring record is `length` bytes long and lies in memory as a whole: RingRecord, entries, data.
+// How long a record that begins with `head` is, in bytes; 0 if it can't be one, or doesn't fit into `room` bytes.
+[[nodiscard]] std::uint64_t ring_record_bytes(const RingRecord& head, std::uint64_t room) noexcept;
+// Sets the checksum.
+void seal_ring_record(std::span<std::byte> record, std::uint64_t salt) noexcept;
+// Whether it is sound: checksum, epoch within the superblock's absent_before and epoch, entries within the device
+// and within one state page each, data adding up.
+[[nodiscard]] bool valid_ring_record(std::span<const std::byte> record,
+                                     const Superblock& superblock) noexcept;
+// The parts of a record: copies, since records need no alignment.
+[[nodiscard]] RingRecord ring_head(std::span<const std::byte> record) noexcept;
+[[nodiscard]] RingEntry ring_entry(std::span<const std::byte> record, std::uint32_t index) noexcept;
+// Where the data of the first entry lies.
+[[nodiscard]] constexpr std::uint64_t ring_data_at(std::uint32_t count) noexcept {
+  return sizeof(RingRecord) + (count * sizeof(RingEntry));
+}
+
 // Which parts of a base of `size` bytes stand for it in BaseRecord::samples, in order: the first and the last
 // 64 KiB and 64 blocks of 4 KiB that depend on the layer's uuid.
 [[nodiscard]] std::vector<Range> sample_ranges(std::uint64_t size, const Uuid& uuid);

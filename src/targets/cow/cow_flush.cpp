@@ -20,11 +20,22 @@
 namespace oxbow {
 
 void CowTarget::capture(FlushPlan& plan) noexcept {
+  if (!options_.writable) return capture_all(plan);
+  plan.owners.push_back(this);
+  // Before any page is looked at: what is added later belongs to the next flush as well.
+  ChangeLog::Ranges changes;
+  would_fit_ = log_.take(changes);
+  if (would_fit_ && capture_append(changes, plan)) return;
+  flushing_ = Flushing::all;
+  ring_.full_flush_begins();
+  capture_all(plan);
+  more_wanted_ = plan.more;
+}
+
+void CowTarget::capture_all(FlushPlan& plan) noexcept {
   plan.rounds[0].sync(*layer_);
   // A base that was just made may not be durable yet, and what is absent here relies on it.
   if (!base_synced_) backing_.capture(plan);
-  if (!options_.writable) return;
-  plan.owners.push_back(this);
   // Until the session has begun nothing has changed; torn pages wait for it.
   if (session_begun_.load(std::memory_order_acquire)) capture_pages(plan);
 }
@@ -57,6 +68,8 @@ native::FlushRecord CowTarget::next_record() noexcept {
   record.epoch = epoch();
   record.flush_number = ++flush_number_;
   record.slot = newest_record_slot_;
+  record.ring_tail = canary(Canary::ring_start_of_running_flush) ? ring_.sequence() : ring_.covered();
+  record.ring_seq = ring_.sequence();
   return record;
 }
 
@@ -76,6 +89,7 @@ void CowTarget::compose(std::span<std::byte> pages, std::span<std::byte> record_
     page.slot = slot;
     page.epoch = epoch();
     page.flush_number = flush_number_;
+    page.ring_seq = ring_.sequence();
     states_.compose(index, page);
     native::seal(page, superblock.salt);
     plan.rounds[1].writes.push_back(
@@ -87,13 +101,21 @@ void CowTarget::compose(std::span<std::byte> pages, std::span<std::byte> record_
 }
 
 void CowTarget::flushed(const FlushPlan& /*plan*/, IoStatus status) noexcept {
-  if (!status.ok()) return;  // the device writes nothing any more
+  if (flushing_ == Flushing::record) {
+    if (status.ok()) ring_.appended(append_.record.size());
+    let_go();
+  }
+  if (!status.ok() || flushing_ != Flushing::all)
+    return;  // after an error the device writes nothing any more
   base_synced_ = true;
   for (const std::uint32_t page : in_flight_) {
     pages_.written(page);
     if (canary(Canary::dirty_cleared_after_copy)) pages_.clear_dirty(page);
   }
   in_flight_.clear();
+  if (more_wanted_ || !session_begun_.load(std::memory_order_acquire)) return;
+  ring_.full_flush_done(would_fit_);
+  all_wanted_ = false;
 }
 
 namespace {
@@ -114,18 +136,24 @@ IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
 
 }  // namespace
 
+// Nothing else runs: a full flush, whatever a record could do.
+IoStatus CowTarget::flush_all(Queue& queue) noexcept {
+  all_wanted_ = true;
+  IoStatus status;
+  do {
+    FlushPlan plan;
+    plan.buffers = &queue.buffers();
+    capture(plan);
+    status = plan.status.ok() ? run_flush_blocking(queue, plan) : plan.status;
+    flushed(plan, status);
+  } while (status.ok() && more_wanted_);
+  return status;
+}
+
 // A layer that had an unclean end and was not written since: a session only to leave it clean.
 IoStatus CowTarget::recover(Queue& queue) noexcept {
-  session_begins();
-  const IoStatus begun = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
-  if (!begun.ok()) return begun;
-  session_has_begun();
-  FlushPlan plan;
-  plan.buffers = &queue.buffers();
-  capture(plan);
-  const IoStatus status = plan.status.ok() ? run_flush_blocking(queue, plan) : plan.status;
-  flushed(plan, status);
-  return status;
+  const IoStatus begun = begin_session_now(queue);
+  return begun.ok() ? flush_all(queue) : begun;
 }
 
 // After the last flush: a record that names no page, so that from now on every bad slot is damage; then the
@@ -134,6 +162,10 @@ IoStatus CowTarget::leave_clean(Queue& queue) noexcept {
   if (!session_begun_.load(std::memory_order_acquire)) {
     if (head_.superblock.state == native::LayerState::clean) return {};
     if (const IoStatus recovered = recover(queue); !recovered.ok()) return recovered;
+  }
+  if (ring_.alive()) {
+    // A clean layer has no records to replay.
+    if (const IoStatus flushed = flush_all(queue); !flushed.ok()) return flushed;
   }
   native::FlushRecord record = next_record();
   native::seal(record, head_.superblock.salt);

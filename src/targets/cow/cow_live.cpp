@@ -20,7 +20,10 @@ Result<void> CowTarget::adopt_live(Queue& queue) {
     if (auto loaded = load_page(queue, page); !loaded) return std::unexpected(loaded.error());
     if (!pages_.damaged(page) && !canary(Canary::live_pages_not_dirty)) pages_.set_dirty(page);
   }
-  return {};
+  // Completed writes are waiting to be flushed, so the first flush has to find a session.
+  const IoStatus begun = begin_session_now(queue);
+  if (begun.ok()) return {};
+  return std::unexpected(Error::from_errno("cannot open layer", layer_->describe(), begun.error_number()));
 }
 
 void CowTarget::session_begins() noexcept {

@@ -137,6 +137,7 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
   const auto fresh = [](ClusterState state) { return state != ClusterState::data; };
   std::uint64_t cluster = first;
   bool busy = false;
+  overwrites_.begin(first, end - first);
   while (cluster < end && !busy && !plan.claimed.full()) {
     const StateMap::Run run = states_.run(cluster, end - cluster);
     if (run.state == ClusterState::data) {
@@ -152,10 +153,15 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
     plan.claimed.push_back({cluster, kept});
     cluster += kept;
   }
+  if (cluster < end) {
+    overwrites_.begin(first, cluster - first);
+    overwrites_.end(first, end - first);
+  }
   if (cluster == first) return busy_at(first);
   range = range.prefix((cluster << shift_) - range.offset);
   plan.owner = this;
-  plan.claims_held = !plan.claimed.empty();
+  plan.moving = {first, cluster - first};
+  plan.claims_held = true;
   plan.publish = static_cast<std::uint8_t>(Publish::data);
   plan.has_move = true;
   plan.move = {.store = layer_.get(),
@@ -163,9 +169,12 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
                .body = range.length,
                .from = change.operation == Operation::write ? Source::payload : Source::zeros,
                .allocate = change.allocate};
-  if (plan.claims_held) set_fill_in(range, plan);
-  plan.durable_alone = change.operation == Operation::write && !plan.claims_held &&
-                       pages_.settled(first / native::k_clusters_per_page);
+  if (!plan.claimed.empty()) set_fill_in(range, plan);
+  // The page of everything in a record of the ring that is alive is dirty, so a replay can't bring back what this
+  // overwrites.
+  const bool settled = pages_.settled(first / native::k_clusters_per_page) ||
+                       (ring_.alive() && canary(Canary::ring_one_barrier_after_record));
+  plan.durable_alone = change.operation == Operation::write && plan.claimed.empty() && settled;
   if (canary(Canary::fua_without_state_page)) plan.durable_alone = change.operation == Operation::write;
   return Step::ready(range.length);
 }
@@ -236,10 +245,17 @@ void CowTarget::commit(Plan& plan) noexcept {
     states_.publish(run.first, run.count, data ? ClusterState::data : ClusterState::zero);
     pages_.set_dirty(run.first / native::k_clusters_per_page);  // a plan stays within one page
   }
+  if (!ring_.on()) return;
+  if (plan.has_move) {
+    log_.add({plan.move.at - data_offset_, plan.move.length()}, plan.move.length());
+    return;
+  }
+  for (const ClusterRun& run : plan.claimed) log_.add({run.first << shift_, run.count << shift_}, 0);
 }
 
 void CowTarget::release(Plan& plan) noexcept {
   for (const ClusterRun& run : plan.claimed) claims_.drop(run.first, run.count);
+  overwrites_.end(plan.moving.first, plan.moving.count);
 }
 
 Progress CowTarget::wait(Io& io, std::uint64_t key) noexcept { return claims_.wait(io, key); }

@@ -15,6 +15,8 @@ using What = PrepareStep::What;
 void CowTarget::prepare(Preparation& preparation) noexcept {
   if (preparation.key == k_session_key) {
     prepare_session(preparation);
+  } else if (preparation.key == k_ring_key) {
+    prepare_ring(preparation);
   } else if ((preparation.key & k_room_key) != 0) {
     prepare_room(preparation, preparation.key & ~k_room_key);
   } else {
@@ -83,7 +85,41 @@ native::Superblock CowTarget::session_superblock() const noexcept {
   return superblock;
 }
 
+// More of the ring is written once, durably, so that records are pure overwrites from then on. Nothing that is
+// alive lies there: chores come after a flush, and the first of an opening is a full one.
+void CowTarget::prepare_ring(Preparation& preparation) noexcept {
+  const Range part = ring_.unready();
+  if (part.empty()) return;
+  const std::uint64_t at = head_.superblock.ring_offset + part.offset;
+  preparation.optional = true;
+  preparation.buffer_bytes = part.length;
+  preparation.steps.push_back(
+      {.what = What::allocate, .store = layer_.get(), .at = at, .offset = 0, .length = part.length});
+  preparation.steps.push_back(
+      {.what = What::write, .store = &ring_.store(), .at = at, .offset = 0, .length = part.length});
+  preparation.steps.push_back(
+      {.what = What::sync, .store = &ring_.store(), .at = 0, .offset = 0, .length = 0});
+}
+
+void CowTarget::ring_prepared(const Preparation& preparation, IoStatus status) noexcept {
+  if (!status.ok()) {
+    ring_.stop_growing();
+  } else if (preparation.buffer_bytes > 0) {
+    ring_.made_ready({ring_.unready().offset, preparation.buffer_bytes});
+  }
+}
+
+Step CowTarget::chore() noexcept {
+  const bool wanted = ring_.on() && !all_wanted_ && !ring_.unready().empty();
+  return wanted ? ask(k_ring_key) : Step::ready(0);
+}
+
 void CowTarget::fill(Preparation& preparation) noexcept {
+  if (preparation.key == k_ring_key) {
+    const auto bytes = preparation.buffer.bytes();
+    std::memset(bytes.data(), 0, bytes.size());
+    return;
+  }
   if (preparation.key != k_session_key || preparation.buffer_bytes == 0) return;
   session_begins();
   native::Superblock superblock = session_superblock();
@@ -96,6 +132,7 @@ void CowTarget::fill(Preparation& preparation) noexcept {
 }
 
 void CowTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
+  if (preparation.key == k_ring_key) return ring_prepared(preparation, status);
   if (!status.ok()) return;  // the request that asked fails; the next one asks again
   if (preparation.key == k_session_key) {
     session_has_begun();

@@ -11,6 +11,7 @@
 #include "targets/argument.h"
 #include "targets/cow/layer_edit.h"
 #include "targets/cow/live_file.h"
+#include "targets/cow/ring_scan.h"
 
 namespace oxbow {
 
@@ -28,7 +29,12 @@ CowTarget::CowTarget(std::shared_ptr<Store> layer, std::shared_ptr<Target> base,
       pages_((native::cluster_count(size_, shift_) + native::k_clusters_per_page - 1) /
              native::k_clusters_per_page),
       newest_record_slot_(head_.newest_record_slot),
-      flush_number_(head_.flush_number) {}
+      flush_number_(head_.flush_number),
+      ring_(
+          options_.writable ? options_.ring : nullptr, options_.ring_growth,
+          options_.writable && options_.ring != nullptr ? ring_bytes_written(*layer_, head_.superblock) : 0) {
+  ring_.continue_after(head_.ring_seq, head_.ring_tail);
+}
 
 Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr<Store> layer,
                                                    std::shared_ptr<Target> base, Options options) {
@@ -53,6 +59,7 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
         new CowTarget(std::move(layer), std::move(base), std::move(options), std::move(*head)));
     if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
     if (auto adopted = target->adopt_live(queue); !adopted) return std::unexpected(adopted.error());
+    if (auto recovered = target->recover_ring(queue); !recovered) return std::unexpected(recovered.error());
     return target;
   } catch (const std::bad_alloc&) {
     return std::unexpected(Error::from_errno("cannot open layer", where, ENOMEM));
@@ -71,7 +78,7 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
   return {};
 }
 
-Result<void> CowTarget::load_page(Queue& queue, std::uint64_t page) {
+Result<std::uint64_t> CowTarget::load_page(Queue& queue, std::uint64_t page) {
   std::array<native::StatePage, 2> slots;
   for (std::size_t slot = 0; slot < 2; ++slot) {
     const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
@@ -88,7 +95,7 @@ Result<void> CowTarget::load_page(Queue& queue, std::uint64_t page) {
     return std::unexpected(
         Error::from_errno("cannot open layer", layer_->describe(), installed.error_number()));
   }
-  return {};
+  return content.empty ? 0 : content.page.ring_seq;
 }
 
 TargetStatus CowTarget::status() const {

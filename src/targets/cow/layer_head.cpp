@@ -37,6 +37,8 @@ Result<void> read_records(Queue& queue, Store& layer, LayerHead& head) {
     newest_epoch = record->epoch;
     head.flush_number = record->flush_number;
     head.newest_record_slot = slot;
+    head.ring_tail = record->ring_tail;
+    head.ring_seq = record->ring_seq;
     head.last_pages.assign(record->pages.begin(), record->pages.begin() + record->count);
   }
   return {};

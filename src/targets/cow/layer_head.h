@@ -14,11 +14,13 @@ namespace oxbow {
 
 // What the flush records and superblocks of a layer said when it was opened.
 struct LayerHead {
-  native::Superblock superblock;           // the newer valid copy
-  std::uint32_t stale_copy = 0;            // the copy that a change writes first: never the only good one
-  std::uint32_t newest_record_slot = 1;    // where the newest valid record lies; the next goes to the other
-  std::uint64_t flush_number = 0;          // of that record, 0 without one
-  std::vector<std::uint32_t> last_pages;   // that record's entries
+  native::Superblock superblock;          // the newer valid copy
+  std::uint32_t stale_copy = 0;           // the copy that a change writes first: never the only good one
+  std::uint32_t newest_record_slot = 1;   // where the newest valid record lies; the next goes to the other
+  std::uint64_t flush_number = 0;         // of that record, 0 without one
+  std::vector<std::uint32_t> last_pages;  // that record's entries
+  std::uint64_t ring_tail = 0;            // that record's, 0 without one
+  std::uint64_t ring_seq = 0;
   std::array<std::string, 2> copy_faults;  // why a superblock copy isn't valid; empty when it is
 };
 

@@ -91,6 +91,15 @@ Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::strin
   return *layer;
 }
 
+// What the commit ring is written with: past the page cache, where durable writes cost least. Where the file system
+// has no direct I/O the layer's own store does it as well.
+std::shared_ptr<Store> open_ring(const std::shared_ptr<FileStore>& layer) {
+  if (layer->direct()) return layer;
+  auto ring = FileStore::open(layer->path(), {.writable = true, .direct = true});
+  if (!ring || !(*ring)->identity().same_file(layer->identity())) return layer;
+  return *ring;
+}
+
 Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std::string& path, bool writable,
                                                  unsigned depth) {
   if (depth > k_deepest_chain) {
@@ -134,6 +143,7 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
   }
   CowTarget::Options options{.writable = writable};
   if (writable) {
+    if (context.ring) options.ring = open_ring(*store);
     LiveChoice live = choose_live(context.live, head->superblock, (*store)->identity(), std::move(left));
     options.boot_id = live.boot_id;
     options.live = std::move(live.live);
@@ -142,6 +152,11 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     options.without_live = std::move(live.why_none);
   }
   auto layer = CowTarget::open(context.queue, *store, *base, std::move(options));
+  if (!layer && depth == 1 && layer.error().why() == k_needs_recovery_reason) {
+    store->reset();
+    base->reset();
+    return open_recovered(context, path);
+  }
   if (!layer) return layer;
   if (writable) {
     if (auto noted = write_holder(context.queue, **store, head->superblock.holder_offset); !noted) {

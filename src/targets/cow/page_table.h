@@ -48,7 +48,7 @@ class PageTable {
   void set_room(std::uint64_t page) noexcept { flags_[page].fetch_or(k_room, std::memory_order_acq_rel); }
   // After the page's words changed, before the change completes.
   void set_dirty(std::uint64_t page) noexcept {
-    dirty_[page / 64].fetch_or(std::uint64_t{1} << (page % 64), std::memory_order_acq_rel);
+    dirty_[page / 64].fetch_or(std::uint64_t{1} << (page % 64), std::memory_order_seq_cst);
   }
   void clear_dirty(std::uint64_t page) noexcept {
     dirty_[page / 64].fetch_and(~(std::uint64_t{1} << (page % 64)), std::memory_order_acq_rel);
