@@ -21,7 +21,7 @@ def main():
     count, more = {"power": (16, "3"), "errors": (8, "300")}[kind]
     flushes, more = (sys.argv[2:] + [str(max(2, int(count * SCALE))), more][len(sys.argv) - 2:])[:2]
     seed = os.environ.get("OXBOW_TEST_SEED", "1")
-    programs = [os.environ["OXBOW"], os.environ["VM_LOAD"], os.environ["VM_REPLAY"], "dmsetup",
+    programs = [os.environ["OXBOW"], os.environ["VM_LOAD"], os.environ["VM_REPLAY"], "dmsetup", "filefrag",
                 *MAKERS[file_system.split("-")[0]]]
     files = [os.path.join(HERE, name) for name in ("guest_disk.sh", f"{kind}.sh")]
     command = ["sh", f"/vm/{kind}.sh", file_system, flushes, more, seed]

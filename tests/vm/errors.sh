@@ -17,19 +17,34 @@ die() {
   exit 1
 }
 
-# turn HOW [NUMBER]: the disk is good, or all its writes are error_writes or drop_writes.
+# The disk as it is: one whose writes fail where the layer has its extents now.
+bad_layer() {
+  filefrag -v -b512 "$place/$layer" | tr -d ':.' | awk '
+    $1 ~ /^[0-9]+$/ && NF >= 6 { print $4, $5 }' | sort -n | awk -v end="$disk_sectors" '
+    function piece(to, how, more) {
+      if (to > at) print at, to - at, how, "/dev/loop0", at, more
+      at = to
+    }
+    BEGIN { at = 0 }
+    { piece($1, "linear"); piece($2 + 1, "flakey", "0 3600 1 error_writes") }
+    END { piece(end, "linear") }'
+}
+
+# turn HOW [NUMBER]: the disk is good, or all its writes are error_writes or drop_writes, or those to the layer fail.
 turn() {
   case $1 in
-    good) line="0 $disk_sectors flakey /dev/loop0 0 3600 0" ;;
-    *) line="0 $disk_sectors flakey /dev/loop0 0 0 3600 1 $1" ;;
-  esac
+    good) echo "0 $disk_sectors flakey /dev/loop0 0 3600 0" ;;
+    bad_layer) bad_layer ;;
+    *) echo "0 $disk_sectors flakey /dev/loop0 0 0 3600 1 $1" ;;
+  esac >/tmp/table
   dmsetup suspend --nolockfs --noflush flakey
-  echo "$line" | dmsetup load flakey
+  dmsetup load flakey </tmp/table
   dmsetup resume flakey
 }
 
-# under_load HOW: leaves the layer closed, the disk good and attached, and the trace.
+# under_load HOW: leaves the layer closed, the disk good, and the trace.
 under_load() {
+  rm -f /tmp/serve.log
   loop 0 384
   echo "0 $disk_sectors flakey /dev/loop0 0 3600 0" | dmsetup create flakey
   format /dev/mapper/flakey
@@ -37,7 +52,11 @@ under_load() {
   oxbow create --base "$base" "$place/$layer"
   serve
   vm-load write /tmp/socket "$trace" "$flushes" "$seed" true "sh /vm/errors.sh turn $1" "$requests" | tee /tmp/load.out
-  if [ "$1" = error_writes ]; then failed_as_promised; else stop -KILL; fi
+  if [ "$1" = drop_writes ]; then stop -KILL; else failed_as_promised; fi
+}
+
+# Whatever the file system has in memory is forgotten.
+again() {
   umount "$place"
   turn good
   attach /dev/mapper/flakey "$place"
@@ -64,12 +83,25 @@ main() {
 
   # What was flushed before the errors, and whatever succeeded after all.
   under_load error_writes
+  again
   verify "$(marks)" 0 || die "lost after errors, seed $seed"
   say "$file_system: errors: verified"
   finish
 
+  # The same is there at once and when the disk has nothing left in memory. Of btrfs's places the disk knows nothing.
+  if [ "$type" != btrfs ]; then
+    under_load bad_layer
+    turn good
+    verify "$(marks)" 0 || die "lost after errors of the layer's places, seed $seed"
+    again
+    verify "$(marks)" 0 || die "lost after errors of the layer's places and mounting, seed $seed"
+    say "$file_system: errors of the layer's places: verified"
+    finish
+  fi
+
   # The last mark but one is where the disk began to forget.
   under_load drop_writes
+  again
   pretend_boot
   verify "$(($(marks) - 1))" 0 || die "lost after writes were dropped, seed $seed"
   say "$file_system: dropped writes: verified"

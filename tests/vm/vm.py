@@ -52,7 +52,14 @@ for module in $(cat /vm/modules/order); do
   insmod "/vm/modules/$module" || loaded=1
 done
 cd /vm
-if [ "$loaded" = 0 ]; then sh /vm/command </dev/null 2>&1 3>&- | cat >"$output"; fi
+mkfifo /run/output
+cat /run/output >"$output" 3>&- &
+reader=$!
+if [ "$loaded" = 0 ]; then sh /vm/command </dev/null >/run/output 2>&1 3>&-; fi
+# Who was left behind in the background may write for ever.
+for wait in 1 2 3 4 5 6 7 8 9 10; do
+  if [ -d "/proc/$reader" ]; then usleep 100000; fi
+done
 echo "ended $(cat /vm/result || echo 125)" >&3
 reboot -f
 """
