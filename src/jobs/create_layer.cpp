@@ -3,11 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +11,7 @@
 #include <span>
 
 #include "os/fd.h"
+#include "os/no_cow.h"
 #include "os/process_info.h"
 #include "stores/open_stores.h"
 #include "targets/cow/layer_file.h"
@@ -80,17 +77,6 @@ class TemporaryFile {
   std::string path_;
   UniqueFd fd_;
 };
-
-// On btrfs a file that is overwritten in place has to be marked so while it is empty. Returns the errno value.
-int set_no_cow(int fd) {
-  struct statfs file_system{};
-  if (::fstatfs(fd, &file_system) != 0) return errno;
-  if (static_cast<unsigned long>(file_system.f_type) != BTRFS_SUPER_MAGIC) return 0;
-  int flags = 0;
-  if (::ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0) return errno;
-  flags |= FS_NOCOW_FL;
-  return ::ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0 ? 0 : errno;
-}
 
 Result<LayerDescription> begin_description(const CreateSpec& spec) {
   LayerDescription description;
