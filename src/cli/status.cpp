@@ -69,8 +69,9 @@ class StatusText {
   }
 
   void add_part(const Json& part) {
-    out_ += fmt::format("    {}  {}, {}", text_of(part, "store"),
-                        text_of(part, "format") == "oxb" ? "layer" : "raw", size_of(part, "size"));
+    const std::string format = text_of(part, "format");
+    out_ += fmt::format("    {}  {}, {}", text_of(part, "store"), format == "oxb" ? "layer" : format,
+                        size_of(part, "size"));
     if (!part.at("cluster").is_null()) out_ += fmt::format(", clusters of {}", size_of(part, "cluster"));
     if (!part.at("allocated").is_null()) out_ += fmt::format(", {} allocated", size_of(part, "allocated"));
     if (!part.at("free").is_null()) out_ += fmt::format(", {} free", size_of(part, "free"));

@@ -13,6 +13,7 @@
 #include "targets/cow/open_layer.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/file_range.h"
+#include "targets/packed/open_packed.h"
 #include "targets/registry.h"
 #include "targets/table/table_target.h"
 
@@ -25,7 +26,10 @@ Error refuse(std::string where, std::string why) {
   return {"cannot open device", std::move(where), std::move(why)};
 }
 
-Opened open_target(OpenContext& context, const LayerSpec& spec) { return open_layer(context, spec.path); }
+Opened open_target(OpenContext& context, const LayerSpec& spec) {
+  if (is_packed(context.queue, spec.path)) return open_packed(context, spec.path);
+  return open_layer(context, spec.path);
+}
 
 // Why the layer, which exists, cannot stand for one over spec.base; nothing when it can.
 std::optional<Error> other_base(const CowTarget& layer, const OverlaySpec& spec) {

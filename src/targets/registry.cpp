@@ -11,6 +11,7 @@
 #include "targets/error/error_target.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/linear_target.h"
+#include "targets/packed/open_packed.h"
 #include "targets/zero/zero_target.h"
 
 namespace oxbow {
@@ -22,6 +23,8 @@ constexpr std::array k_types = {
     TargetType{"file", make_file_target, "PATH BYTES", "a regular file from byte BYTES on"},
     TargetType{"linear", make_linear_target, "PATH SECTORS",
                "a file or block device from 512-byte sector SECTORS on"},
+    TargetType{"packed", make_packed_target, "PATH [SECTORS]",
+               "a packed layer, read-only, and the chain below it"},
     TargetType{"zero", make_zero_target, "", "reads as zeros, forgets what is written"},
 };
 static_assert(std::ranges::is_sorted(k_types, {}, &TargetType::name));

@@ -9,6 +9,7 @@
 
 #include "formats/native/codec.h"
 #include "stores/blocking.h"
+#include "stores/packed/packed_index.h"
 
 namespace oxbow {
 namespace {
@@ -57,6 +58,12 @@ Result<bool> has_layer_magic(Queue& queue, Store& store) {
 }
 
 Result<LayerHead> read_layer_head(Queue& queue, Store& layer, LengthRule rule) {
+  const auto packed_layer = has_packed_magic(queue, layer);
+  if (!packed_layer) return std::unexpected(packed_layer.error());
+  if (*packed_layer) {
+    return std::unexpected(cannot_open(
+        layer, "it is a packed layer, which can only be read: oxbow unpack makes a layer of it again"));
+  }
   if (layer.size() < k_copy_offset[1] + native::k_superblock_bytes) {
     return std::unexpected(
         cannot_open(layer, fmt::format("it is too short to be an oxbow layer ({} bytes)", layer.size())));

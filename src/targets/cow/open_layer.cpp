@@ -11,10 +11,12 @@
 #include "os/process_info.h"
 #include "os/queue.h"
 #include "stores/open_stores.h"
+#include "stores/packed/packed_index.h"
 #include "targets/argument.h"
 #include "targets/cow/holder.h"
 #include "targets/cow/layer_file.h"
 #include "targets/linear/linear_target.h"
+#include "targets/packed/open_packed.h"
 
 namespace oxbow {
 namespace {
@@ -74,10 +76,22 @@ Result<std::shared_ptr<Target>> open_raw_base(OpenContext& context, const std::s
   return raw_target(*store);
 }
 
+Result<std::shared_ptr<Target>> open_packed_base(OpenContext& context, const std::string& path,
+                                                 const native::Superblock& superblock, unsigned depth) {
+  auto layer = open_packed(context, path, depth + 1);
+  if (!layer) return std::unexpected(layer.error());
+  const BaseRecord found = base_record(packed::as_superblock((*layer)->header()));
+  if (auto why = base_difference(superblock.base, found, context.accept_base); !why.empty()) {
+    return std::unexpected(Error("wrong base", path, std::move(why)));
+  }
+  return *layer;
+}
+
 Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::string& path,
                                           const native::Superblock& superblock, unsigned depth) {
   if (superblock.base.kind == BaseKind::none) return nullptr;
   if (superblock.base.kind == BaseKind::raw) return open_raw_base(context, path, superblock);
+  if (is_packed(context.queue, path)) return open_packed_base(context, path, superblock, depth);
   auto layer = open_at_depth(context, path, false, depth + 1);
   if (!layer) return std::unexpected(layer.error());
   const native::Superblock& base = (*layer)->superblock();
@@ -176,6 +190,15 @@ std::string resolve_base_path(const std::string& layer_path, const std::string& 
   return (layer.parent_path() / recorded).lexically_normal().string();
 }
 
+Result<std::shared_ptr<Target>> open_base_of(OpenContext& context, const std::string& path,
+                                             const native::Superblock& superblock, unsigned depth) {
+  if (depth > k_deepest_chain) {
+    return std::unexpected(
+        cannot_open(path, fmt::format("its chain is deeper than {} layers", k_deepest_chain)));
+  }
+  return open_base(context, resolve_base_path(path, native::base_path(superblock)), superblock, depth);
+}
+
 Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path) {
   return open_at_depth(context, path, context.writable, 1);
 }
@@ -183,6 +206,13 @@ Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::s
 namespace {
 
 Result<DescribedBase> describe_layer_base(OpenContext& context, const std::string& path) {
+  if (is_packed(context.queue, path)) {
+    auto packed_layer = open_packed(context, path);
+    if (!packed_layer) return std::unexpected(packed_layer.error());
+    return DescribedBase{.record = base_record(packed::as_superblock((*packed_layer)->header())),
+                         .store = nullptr,
+                         .target = *packed_layer};
+  }
   auto layer = open_at_depth(context, path, false, 1);
   if (!layer) return std::unexpected(layer.error());
   if ((*layer)->superblock().state != native::LayerState::clean) {
@@ -203,7 +233,9 @@ Result<DescribedBase> describe_base(OpenContext& context, const std::string& pat
   if (!store) return std::unexpected(store.error());
   const auto layer = has_layer_magic(context.queue, **store);
   if (!layer) return std::unexpected(layer.error());
-  if (*layer) {
+  const auto packed_layer = has_packed_magic(context.queue, **store);
+  if (!packed_layer) return std::unexpected(packed_layer.error());
+  if (*layer || *packed_layer) {
     return std::unexpected(Error("cannot use base", path,
                                  "it is an oxbow layer, but was given as a raw image: --base-format oxb"));
   }

@@ -25,6 +25,12 @@ class FileStore;
 // that is missing, changed, not cleanly closed or another.
 [[nodiscard]] Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path);
 
+// Opens the base that `superblock`, of a layer whose file is `path`, has recorded, and checks that it still is the
+// one; null when the layer has none. `depth` is the layer's place in the chain, from 1 on.
+[[nodiscard]] Result<std::shared_ptr<Target>> open_base_of(OpenContext& context, const std::string& path,
+                                                           const native::Superblock& superblock,
+                                                           unsigned depth);
+
 // A base that a layer is to be made over, checked and described.
 struct DescribedBase {
   native::BaseRecord record{};

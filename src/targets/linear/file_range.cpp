@@ -7,6 +7,7 @@
 
 #include "stores/file/file_store.h"
 #include "stores/open_stores.h"
+#include "stores/packed/packed_index.h"
 #include "targets/argument.h"
 #include "targets/cow/layer_head.h"
 
@@ -61,6 +62,14 @@ Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string
         refuse(type, path,
                "it is an oxbow layer, not a raw image: name it as LAYER, or in a table with the "
                "target cow"));
+  }
+  const auto packed_layer = has_packed_magic(context.queue, **store);
+  if (!packed_layer) return std::unexpected(packed_layer.error());
+  if (*packed_layer) {
+    return std::unexpected(
+        refuse(type, path,
+               "it is a packed layer, not a raw image: name it as LAYER, or in a table with the "
+               "target packed"));
   }
   return *store;
 }

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "targets/packed/open_packed.h"
+
+#include <fmt/format.h>
+
+#include "stores/open_stores.h"
+#include "stores/packed/packed_index.h"
+#include "targets/argument.h"
+#include "targets/cow/open_layer.h"
+
+namespace oxbow {
+
+bool is_packed(Queue& queue, const std::string& path) {
+  const auto file = FileStore::open(path, {});
+  if (!file) return false;
+  const auto packed = has_packed_magic(queue, **file);
+  return packed && *packed;
+}
+
+Result<std::shared_ptr<PackedTarget>> open_packed(OpenContext& context, const std::string& path,
+                                                  unsigned depth) {
+  auto file =
+      context.stores.open_file(path, {.writable = false, .direct = context.direct, .lock = LockMode::shared});
+  if (!file) return std::unexpected(file.error());
+  auto store = PackedStore::open(context.queue, *file);
+  if (!store) return std::unexpected(store.error());
+  auto base = open_base_of(context, path, packed::as_superblock((*store)->index().header()), depth);
+  if (!base) {
+    return std::unexpected(
+        Error("cannot open packed layer", path, "its base can't be used: " + base.error().text()));
+  }
+  return std::make_shared<PackedTarget>(std::move(*store), std::move(*base));
+}
+
+Result<MadeTarget> make_packed_target(OpenContext& context, std::span<const std::string> args,
+                                      std::uint64_t /*length_bytes*/) {
+  const auto refuse = [](std::string why) {
+    return std::unexpected(Error("cannot make target packed", "PATH [SECTORS]", std::move(why)));
+  };
+  if (args.empty() || args.size() > 2)
+    return refuse(fmt::format("it takes 1 or 2 arguments, not {}", args.size()));
+  std::uint64_t offset = 0;
+  if (args.size() == 2) {
+    const auto sectors = parse_number(args[1]);
+    if (!sectors || *sectors > native::k_largest_size_bytes / k_sector_bytes) {
+      return refuse(fmt::format("\"{}\" is not a number of sectors", args[1]));
+    }
+    offset = *sectors * k_sector_bytes;
+  }
+  auto layer = open_packed(context, args[0]);
+  if (!layer) return std::unexpected(layer.error());
+  return MadeTarget{.target = *layer, .offset = offset};
+}
+
+}  // namespace oxbow
