@@ -50,10 +50,12 @@ void add_create(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
 void add_list(CLI::App& app, Chosen& chosen);
 void add_map(CLI::App& app, Chosen& chosen);
+void add_pack(CLI::App& app, Chosen& chosen);
 void add_repair(CLI::App& app, Chosen& chosen);
 void add_serve(CLI::App& app, Chosen& chosen);
 void add_status(CLI::App& app, Chosen& chosen);
 void add_sync(CLI::App& app, Chosen& chosen);
 void add_table(CLI::App& app, Chosen& chosen);
+void add_unpack(CLI::App& app, Chosen& chosen);
 
 }  // namespace oxbow

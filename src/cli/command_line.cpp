@@ -45,6 +45,8 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_map(app, chosen);
   add_check(app, chosen);
   add_repair(app, chosen);
+  add_pack(app, chosen);
+  add_unpack(app, chosen);
   add_list(app, chosen);
   add_status(app, chosen);
   add_table(app, chosen);

@@ -33,32 +33,43 @@ const char* state_word(const native::Superblock& superblock) {
   return superblock.state == native::LayerState::clean ? "clean" : "in use";
 }
 
+const char* format_word(const ChainLink& link) {
+  if (link.packed) return "packed";
+  return link.layer ? "oxb" : "raw";
+}
+
 std::string to_json(const LayerInfo& info) {
   const native::Superblock& superblock = info.report.superblock;
   Json chain = Json::array();
   for (const ChainLink& link : info.chain) {
     Json each{{"file", link.path},
-              {"format", link.layer ? "oxb" : "raw"},
+              {"format", format_word(link)},
               {"size", link.size_bytes},
               {"allocated", link.allocated_bytes}};
     if (!link.problem.empty()) each["problem"] = link.problem;
     chain.push_back(std::move(each));
   }
-  const Json all{{"file", info.chain.front().path},
-                 {"version", superblock.version},
-                 {"uuid", native::to_text(superblock.uuid)},
-                 {"created", time_text(superblock.created_ns)},
-                 {"size", superblock.size},
-                 {"max_size", superblock.max_size},
-                 {"cluster", std::uint64_t{1} << superblock.cluster_shift},
-                 {"clusters", native::cluster_count(superblock.size, superblock.cluster_shift)},
-                 {"data_clusters", info.report.data_clusters},
-                 {"zero_clusters", info.report.zero_clusters},
-                 {"allocated", info.chain.front().allocated_bytes},
-                 {"state", state_word(superblock)},
-                 {"epoch", superblock.epoch},
-                 {"damaged", info.report.damaged()},
-                 {"chain", std::move(chain)}};
+  Json all{{"file", info.chain.front().path},
+           {"version", superblock.version},
+           {"uuid", native::to_text(superblock.uuid)},
+           {"created", time_text(superblock.created_ns)},
+           {"size", superblock.size},
+           {"max_size", superblock.max_size},
+           {"cluster", std::uint64_t{1} << superblock.cluster_shift},
+           {"clusters", native::cluster_count(superblock.size, superblock.cluster_shift)},
+           {"data_clusters", info.report.data_clusters},
+           {"zero_clusters", info.report.zero_clusters},
+           {"allocated", info.chain.front().allocated_bytes},
+           {"state", state_word(superblock)},
+           {"epoch", superblock.epoch},
+           {"damaged", info.report.damaged()},
+           {"chain", std::move(chain)}};
+  if (info.packed) {
+    all["packed"] = {{"at", time_text(info.packed->packed_ns)},
+                     {"bytes", info.packed->file_bytes},
+                     {"frames", info.packed->frames},
+                     {"frame", info.packed->frame_bytes}};
+  }
   return all.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -74,7 +85,7 @@ std::string to_text(const LayerInfo& info) {
     out += fmt::format("{:<11}{}\n", name, value);
   };
   line("layer", info.chain.front().path);
-  line("format", fmt::format("oxbow layer, version {}", superblock.version));
+  line("format", fmt::format("oxbow {}layer, version {}", info.packed ? "packed " : "", superblock.version));
   line("uuid", native::to_text(superblock.uuid));
   line("created", time_text(superblock.created_ns));
   line("size", bytes_text(superblock.size));
@@ -84,6 +95,11 @@ std::string to_text(const LayerInfo& info) {
   line("zero", fmt::format("{} clusters, {}", info.report.zero_clusters,
                            bytes_text(info.report.zero_clusters * cluster)));
   line("allocated", bytes_text(info.chain.front().allocated_bytes));
+  if (info.packed) {
+    line("packed", fmt::format("{}, {} in {} frames of {}", time_text(info.packed->packed_ns),
+                               format_size(info.packed->file_bytes), info.packed->frames,
+                               format_size(info.packed->frame_bytes)));
+  }
   line("state", superblock.state == native::LayerState::clean ? "clean" : "in use, or not closed cleanly");
   if (info.report.damaged()) line("damage", "yes: oxbow check names it");
   out += "chain\n";
@@ -92,7 +108,10 @@ std::string to_text(const LayerInfo& info) {
     out += fmt::format("  {}  {}  {}\n", i, link.path,
                        !link.problem.empty()
                            ? "cannot be used: " + link.problem
-                           : fmt::format("{}, {}, {} allocated", link.layer ? "layer" : "raw",
+                           : fmt::format("{}, {}, {} allocated",
+                                         link.packed  ? "packed layer"
+                                         : link.layer ? "layer"
+                                                      : "raw",
                                          format_size(link.size_bytes), format_size(link.allocated_bytes)));
   }
   return out;

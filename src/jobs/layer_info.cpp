@@ -7,6 +7,7 @@
 
 #include "formats/native/codec.h"
 #include "stores/file/file_store.h"
+#include "stores/packed/packed_index.h"
 #include "targets/cow/layer_head.h"
 #include "targets/cow/open_layer.h"
 
@@ -33,6 +34,21 @@ ChainLink raw_link(const std::string& path) {
   return link;
 }
 
+// The superblock of a layer, or of a packed one what its header has of it.
+Result<native::Superblock> identity_of(Queue& queue, Store& store, bool& packed) {
+  const auto is_packed = has_packed_magic(queue, store);
+  if (!is_packed) return std::unexpected(is_packed.error());
+  packed = *is_packed;
+  if (packed) {
+    const auto header = read_packed_header(queue, store);
+    if (!header) return std::unexpected(header.error());
+    return packed::as_superblock(*header);
+  }
+  const auto head = read_layer_head(queue, store);
+  if (!head) return std::unexpected(head.error());
+  return head->superblock;
+}
+
 // The layers below `superblock`, whose file is `path`, up to the first that cannot be looked at.
 void follow(Queue& queue, std::string path, native::Superblock superblock, std::vector<ChainLink>& chain) {
   while (superblock.base.kind != native::BaseKind::none) {
@@ -49,20 +65,21 @@ void follow(Queue& queue, std::string path, native::Superblock superblock, std::
       chain.push_back(std::move(link));
       return;
     }
-    const auto head = read_layer_head(queue, **store);
-    link.size_bytes = head ? head->superblock.size : 0;
-    if (!head) link.problem = head.error().why();
+    const auto found = identity_of(queue, **store, link.packed);
+    link.size_bytes = found ? found->size : 0;
+    if (!found) link.problem = found.error().why();
     chain.push_back(std::move(link));
-    if (!head) return;
-    superblock = head->superblock;
+    if (!found) return;
+    superblock = *found;
   }
 }
 
-std::vector<ChainLink> chain_from(Queue& queue, const std::string& path,
-                                  const native::Superblock& superblock) {
+std::vector<ChainLink> chain_from(Queue& queue, const std::string& path, const native::Superblock& superblock,
+                                  bool packed) {
   std::vector<ChainLink> chain;
   chain.push_back({.path = path,
                    .layer = true,
+                   .packed = packed,
                    .size_bytes = superblock.size,
                    .allocated_bytes = allocated_bytes(path),
                    .problem = {}});
@@ -70,25 +87,46 @@ std::vector<ChainLink> chain_from(Queue& queue, const std::string& path,
   return chain;
 }
 
+Result<LayerInfo> packed_info(Queue& queue, Store& store, const std::string& path) {
+  const auto index = read_packed_index(queue, store);
+  if (!index) return std::unexpected(index.error());
+  const packed::Header& header = index->header();
+  LayerInfo info;
+  info.report.superblock = packed::as_superblock(header);
+  info.report.data_clusters = index->data_clusters();
+  info.report.zero_clusters = index->zero_clusters();
+  info.packed = PackedFacts{.version = header.version,
+                            .packed_ns = header.packed_ns,
+                            .file_bytes = index->trailer().file_bytes,
+                            .frames = index->frames().size(),
+                            .frame_bytes = index->frame_bytes()};
+  info.chain = chain_from(queue, path, info.report.superblock, true);
+  return info;
+}
+
 }  // namespace
 
 Result<LayerInfo> layer_info(Queue& queue, const std::string& path) {
   const auto store = FileStore::open(path, {});
   if (!store) return std::unexpected(store.error());
+  const auto is_packed = has_packed_magic(queue, **store);
+  if (!is_packed) return std::unexpected(is_packed.error());
+  if (*is_packed) return packed_info(queue, **store, path);
   auto report = check_layer(queue, **store);
   if (!report) return std::unexpected(report.error());
   if (report->unusable) return std::unexpected(*report->unusable);
   if (const auto head = read_layer_head(queue, **store); !head) return std::unexpected(head.error());
-  auto chain = chain_from(queue, path, report->superblock);
-  return LayerInfo{std::move(*report), std::move(chain)};
+  auto chain = chain_from(queue, path, report->superblock, false);
+  return LayerInfo{.report = std::move(*report), .packed = std::nullopt, .chain = std::move(chain)};
 }
 
 Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path) {
   const auto store = FileStore::open(path, {});
   if (!store) return std::unexpected(store.error());
-  const auto head = read_layer_head(queue, **store);
-  if (!head) return std::unexpected(head.error());
-  return chain_from(queue, path, head->superblock);
+  bool packed = false;
+  const auto superblock = identity_of(queue, **store, packed);
+  if (!superblock) return std::unexpected(superblock.error());
+  return chain_from(queue, path, *superblock, packed);
 }
 
 }  // namespace oxbow

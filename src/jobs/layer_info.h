@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,19 +16,30 @@ namespace oxbow {
 struct ChainLink {
   std::string path;
   bool layer = false;                 // else a raw image
+  bool packed = false;                // a layer, packed
   std::uint64_t size_bytes = 0;       // of the device that it holds
   std::uint64_t allocated_bytes = 0;  // on the disk
   std::string problem;                // why nothing more is known; empty when all is
 };
 
-// What is known of a layer. Thread safety: a value.
-struct LayerInfo {
-  CheckReport report;            // as of the last flush when the layer is being served
-  std::vector<ChainLink> chain;  // the layer itself first
+// What only packed layers have. Thread safety: a value.
+struct PackedFacts {
+  std::uint32_t version = 0;
+  std::int64_t packed_ns = 0;  // since 1970
+  std::uint64_t file_bytes = 0;
+  std::uint64_t frames = 0;
+  std::uint64_t frame_bytes = 0;  // of clusters, in a whole frame
 };
 
-// Looks at a layer without locking anything, so that one that is being served can be looked at. Bases that cannot be
-// opened are told in the chain. Blocking.
+// What is known of a layer. Thread safety: a value.
+struct LayerInfo {
+  CheckReport report;                 // as of the last flush when the layer is being served
+  std::optional<PackedFacts> packed;  // of a packed layer; then the report has its identity and counts alone
+  std::vector<ChainLink> chain;       // the layer itself first
+};
+
+// Looks at a layer, packed or not, without locking anything, so that one that is being served can be looked at.
+// Bases that cannot be opened are told in the chain. Blocking.
 [[nodiscard]] Result<LayerInfo> layer_info(Queue& queue, const std::string& path);
 
 // The chain alone.
