@@ -81,7 +81,12 @@ struct World {
     if (base_disk != nullptr) {
       base = std::make_shared<SimTarget>(std::make_shared<sim::SimStore>(queue, base_disk, options), false);
     }
-    auto target = CowTarget::open(queue, store, std::move(base), {.writable = true});
+    CowTarget::Options how{.writable = true};
+    if (with_ring) {
+      how.ring = store;
+      how.ring_growth = {.first_bytes = 32 << 10, .step_bytes = 32 << 10, .most_bytes = 64 << 10};
+    }
+    auto target = CowTarget::open(queue, store, std::move(base), std::move(how));
     ASSERT_TRUE(target) << target.error().text();
     superblock = (*target)->superblock();
     device = std::make_unique<Device>(std::move(*target), Device::Options{}, queue);
@@ -140,6 +145,7 @@ struct World {
   std::shared_ptr<sim::SimStore> store;
   std::unique_ptr<Device> device;
   native::Superblock superblock{};
+  bool with_ring = false;
 };
 
 [[nodiscard]] inline std::vector<std::byte> letters(char letter, std::size_t length = 4096) {

@@ -3,9 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace oxbow::native {
 namespace {
@@ -138,6 +142,80 @@ TEST(FlushRecord, IsCheckedLikeAPage) {
   record->count = 2000;
   seal(*record, s.salt);
   EXPECT_EQ(inspect(*record, 0, s), SlotState::damaged);
+}
+
+// A sound record of the ring: a sector of data, then a zero cluster.
+std::vector<std::byte> ring_record(const Superblock& s) {
+  std::vector<std::byte> record(k_ring_align_bytes);
+  RingRecord head{};
+  head.magic = k_ring_magic;
+  head.epoch = s.epoch;
+  head.sequence = 9;
+  head.length = static_cast<std::uint32_t>(record.size());
+  head.count = 2;
+  const std::array<RingEntry, 2> entries{
+      RingEntry{.offset = 1024, .length = 512, .state = 3, .reserved = 0},
+      RingEntry{.offset = 8192, .length = 4096, .state = 1, .reserved = 0}};
+  std::memcpy(record.data(), &head, sizeof(head));
+  std::memcpy(record.data() + sizeof(head), entries.data(), sizeof(entries));
+  std::memset(record.data() + ring_data_at(2), 'r', 512);
+  seal_ring_record(record, s.salt);
+  return record;
+}
+
+TEST(RingRecord, IsValidOnlyAsItWasSealed) {
+  const Superblock s = example();
+  const auto record = ring_record(s);
+  EXPECT_EQ(ring_record_bytes(ring_head(record), record.size()), record.size());
+  EXPECT_EQ(ring_record_bytes(ring_head(record), record.size() - 1), 0U) << "it does not fit";
+  EXPECT_TRUE(valid_ring_record(record, s));
+  EXPECT_EQ(ring_entry(record, 1).offset, 8192U);
+  for (std::size_t at = 0; at < record.size(); ++at) {
+    auto rotten = record;
+    rotten[at] ^= std::byte{0x10};
+    EXPECT_FALSE(valid_ring_record(rotten, s)) << at;
+  }
+  Superblock other = s;
+  other.salt ^= 1;
+  EXPECT_FALSE(valid_ring_record(record, other)) << "of another layer";
+  other = s;
+  other.absent_before = s.epoch + 1;
+  EXPECT_FALSE(valid_ring_record(record, other)) << "from before a reset";
+  other = s;
+  other.epoch = s.epoch - 1;
+  EXPECT_FALSE(valid_ring_record(record, other)) << "of an epoch that never was";
+}
+
+TEST(RingRecord, EntriesThatMakeNoSenseAreRefusedEvenWhenSealed) {
+  const Superblock s = example();
+  const std::vector<std::pair<std::string, std::function<void(RingRecord&, RingEntry&)>>> mutations{
+      {"beyond the device", [&](RingRecord&, RingEntry& e) { e.offset = s.size; }},
+      {"an end that overflows", [](RingRecord&, RingEntry& e) { e.length = ~std::uint64_t{511}; }},
+      {"nothing", [](RingRecord&, RingEntry& e) { e.length = 0; }},
+      {"half a sector", [](RingRecord&, RingEntry& e) { e.offset += 256; }},
+      {"part of a zero cluster", [](RingRecord&, RingEntry& e) { e.state = 1; }},
+      {"a state that there isn't", [](RingRecord&, RingEntry& e) { e.state = 2; }},
+      {"reserved", [](RingRecord&, RingEntry& e) { e.reserved = 1; }},
+      {"more data than it has", [](RingRecord&, RingEntry& e) { e.length = 8192; }},
+      {"no entry", [](RingRecord& r, RingEntry&) { r.count = 0; }},
+      {"too many entries", [](RingRecord& r, RingEntry&) { r.count = 300; }},
+      {"a length that is no multiple", [](RingRecord& r, RingEntry&) { r.length = 4000; }},
+      {"longer than it is", [](RingRecord& r, RingEntry&) { r.length = 8192; }},
+      {"over two state pages",
+       [](RingRecord&, RingEntry& e) {
+         e.offset = (k_clusters_per_page << 12) - 256 * 512, e.length = 512 * 512;
+       }},
+  };
+  for (const auto& [what, mutate] : mutations) {
+    auto record = ring_record(s);
+    RingRecord head = ring_head(record);
+    RingEntry entry = ring_entry(record, 0);
+    mutate(head, entry);
+    std::memcpy(record.data(), &head, sizeof(head));
+    std::memcpy(record.data() + sizeof(head), &entry, sizeof(entry));
+    seal_ring_record(record, s.salt);
+    EXPECT_FALSE(valid_ring_record(record, s)) << what;
+  }
 }
 
 TEST(SampleRanges, StayInsideAndDependOnTheLayer) {

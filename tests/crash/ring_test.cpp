@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Single rules of the commit ring, each with a power loss that takes all it may.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "crash/world.h"
+#include "formats/native/codec.h"
+#include "support/effort.h"
+
+namespace oxbow::crash {
+namespace {
+
+constexpr std::uint64_t k_cluster = 4096;
+
+// A layer whose ring is ready, after its first full flush. Thread safety: none.
+struct RingWorld : World {
+  explicit RingWorld(unsigned pending = 0) : World(test::seed(), pending) {
+    with_ring = true;
+    open_layer();
+    make_ready();
+  }
+  void make_ready() {
+    EXPECT_TRUE(write_now(k_device_bytes - k_cluster, letters('z')).ok());
+    EXPECT_TRUE(flush_now().ok());
+    while (queue.step()) {
+    }
+  }
+  // What the store is asked for while `act` runs, one letter each: w write, W durable write, s sync.
+  template <typename Act>
+  std::string asked(Act&& act) {
+    std::string calls;
+    store->observe = [&calls](const sim::SimStore::Call& call) {
+      if (call.kind == sim::StoreCall::write) calls += 'w';
+      if (call.kind == sim::StoreCall::durable_write) calls += 'W';
+      if (call.kind == sim::StoreCall::sync) calls += 's';
+    };
+    act();
+    store->observe = nullptr;
+    return calls;
+  }
+  void lose_power() {
+    Worst worst;
+    power_loss(worst);
+  }
+};
+
+TEST(CommitRing, ASmallFlushIsOneDurableWrite) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.flush_now().ok()); }), "W");
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.flush_now().ok()); }), "") << "nothing has changed since";
+  world.lose_power();
+  EXPECT_EQ(world.letter(0), 'a');
+}
+
+TEST(CommitRing, OverwritesZeroesAndDiscardsAreInItToo) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a', 4 * k_cluster)).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  ASSERT_TRUE(world.write_now(512, letters('b', 512)).ok());
+  ASSERT_TRUE(run_blocking(world.queue, [&](Io& io) {
+                return world.device->discard(io, {k_cluster, k_cluster}, Durability::with_flush);
+              }).ok());
+  ASSERT_TRUE(run_blocking(world.queue, [&](Io& io) {
+                return world.device->zero(io, {2 * k_cluster, 512}, false, Durability::with_flush);
+              }).ok());
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.flush_now().ok()); }), "W");
+  world.lose_power();
+  EXPECT_EQ(world.letter(0), 'a');
+  EXPECT_EQ(world.letter(512), 'b');
+  EXPECT_EQ(world.letter(1024), 'a');
+  EXPECT_EQ(world.letter(k_cluster), '.');
+  EXPECT_EQ(world.letter(2 * k_cluster), '.');
+  EXPECT_EQ(world.letter(2 * k_cluster + 512), 'a');
+}
+
+TEST(CommitRing, ReplayingTwiceIsReplayingOnce) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  ASSERT_TRUE(world.write_now(0, letters('b')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  for (int again = 0; again < 3; ++again) {
+    world.lose_power();
+    EXPECT_EQ(world.letter(0), 'b');
+  }
+}
+
+TEST(CommitRing, ACompletedFullFlushLetsRecordsDie) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  // More than there is place for.
+  ASSERT_TRUE(world.write_now(0, letters('b', 12 * k_cluster)).ok());
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.flush_now().ok()); }).substr(0, 4), "wsws");
+  // The cluster is settled now: durable by itself, and no replay may bring the record back.
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.write_now(0, letters('c'), true).ok()); }), "W");
+  world.lose_power();
+  EXPECT_EQ(world.letter(0), 'c');
+}
+
+TEST(CommitRing, WhatIsInARecordIsNotDurableByOverwritingIt) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  EXPECT_EQ(world.asked([&] { ASSERT_TRUE(world.write_now(0, letters('b'), true).ok()); }), "wW")
+      << "the write, then a record of it";
+  world.lose_power();
+  EXPECT_EQ(world.letter(0), 'b');
+}
+
+TEST(CommitRing, SustainsManyFillings) {
+  RingWorld world;
+  for (unsigned i = 0; i < 100; ++i) {
+    const char letter = static_cast<char>('a' + i % 26);
+    ASSERT_TRUE(world.write_now(i % 12 * k_cluster, letters(letter)).ok());
+    ASSERT_TRUE(world.flush_now().ok());
+    if (i % 7 != 0) continue;
+    sim::SimDisk copy = *world.disk;
+    world.lose_power();
+    ASSERT_EQ(world.letter(i % 12 * k_cluster), letter) << "after " << i;
+  }
+}
+
+TEST(CommitRing, DamageInTheMiddleIsRefusedNotPassedOver) {
+  RingWorld world;
+  for (const char letter : {'a', 'b', 'c'}) {
+    ASSERT_TRUE(world.write_now(0, letters(letter)).ok());
+    ASSERT_TRUE(world.flush_now().ok());
+  }
+  world.disk->flip_bit(world.superblock.ring_offset + 2 * k_cluster + 100, 3);
+  world.device.reset();
+  world.store = std::make_shared<sim::SimStore>(world.queue, world.disk, world.options);
+  auto opened = CowTarget::open(world.queue, world.store, nullptr, {.writable = true});
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().text(),
+            "cannot recover layer: disk: its commit ring is damaged at byte 8192, before record 3: writes "
+            "that were "
+            "flushed cannot be read; see oxbow check and oxbow repair");
+}
+
+TEST(CommitRing, ACleanEndLeavesNothingToReplay) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  ASSERT_TRUE(world.device->close(world.queue).ok());
+  world.device.reset();
+  // Without its ring it is the same.
+  const std::vector<std::byte> nothing(64 * k_cluster);
+  const sim::OperationId wipe = world.disk->begin();
+  world.disk->put(wipe, world.superblock.ring_offset, nothing);
+  world.disk->complete(wipe);
+  world.open_again();
+  EXPECT_EQ(world.letter(0), 'a');
+}
+
+}  // namespace
+}  // namespace oxbow::crash
