@@ -171,8 +171,8 @@ int replay_some(char** arguments) {
   std::mt19937_64 random(std::strtoull(arguments[3], nullptr, 10));
   const std::uint64_t share = random() % 4;  // in quarters
   for (std::size_t i = std::strtoull(arguments[2], nullptr, 10) + 1; i < entries.size(); ++i) {
-    // What follows a flush or a durable write may rely on it.
-    if ((entries[i].flags & (k_flush | k_fua)) != 0) break;
+    // What follows a flush or a durable write may rely on it, and behind a mark may be what was sent later.
+    if ((entries[i].flags & (k_flush | k_fua)) != 0 || entries[i].mark != 0) break;
     if (random() % 4 < share) apply(entries[i], log, target);
   }
   target.settle();
