@@ -244,6 +244,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"description", k_into<&Reader::text, &Device::description>},
     Key<Device>{"read-only", k_into<&Reader::flag, &Device::read_only>},
     Key<Device>{"direct", k_into<&Reader::flag, &Device::direct>},
+    Key<Device>{"no-ring", k_into<&Reader::flag, &Device::no_ring>},
     Key<Device>{"default", k_into<&Reader::flag, &Device::is_default>},
 };
 

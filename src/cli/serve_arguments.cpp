@@ -12,8 +12,8 @@ namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",   "--description", "--read-only",
-                                 "--direct", "--accept-base", "--base-format"};
+constexpr std::array k_of_device{"--name",    "--description", "--read-only",  "--direct",
+                                 "--no-ring", "--accept-base", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -72,6 +72,8 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
       ->type_name("TEXT");
   command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
   command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
+  command.add_flag("--no-ring", device.no_ring,
+                   "Write no commit ring: small flushes of a layer take two barriers instead of one.");
 }
 
 void add_addresses(CLI::App& command, ServerArguments& server) {

@@ -21,6 +21,7 @@ struct ServedDeviceArguments {
   std::string description;
   bool read_only = false;
   bool direct = false;
+  bool no_ring = false;
   bool is_default = false;
   std::string origin;  // where a file says so ("vm.toml line 3"); empty on the command line
 };

@@ -39,6 +39,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .description = each.description,
                        .read_only = each.read_only,
                        .direct = each.direct,
+                       .ring = !each.no_ring,
                        .accept_base = each.device.accept_base,
                        .origin = each.origin});
   }

@@ -47,6 +47,7 @@ Result<void> Serving::open_devices() {
                               {.name = each.name,
                                .writable = !each.read_only,
                                .direct = each.direct,
+                               .ring = each.ring,
                                .accept_base = each.accept_base});
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
     parts_->devices.push_back(std::move(*opened));

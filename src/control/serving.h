@@ -23,6 +23,7 @@ struct DeviceToServe {
   std::string description;
   bool read_only = false;
   bool direct = false;
+  bool ring = true;
   bool accept_base = false;
   std::string origin;  // where it was asked for ("vm.toml line 3"), to begin errors with; may be empty
 };

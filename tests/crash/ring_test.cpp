@@ -140,6 +140,16 @@ TEST(CommitRing, DamageInTheMiddleIsRefusedNotPassedOver) {
             "flushed cannot be read; see oxbow check and oxbow repair");
 }
 
+TEST(CommitRing, AReaderAsksForRecovery) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  world.device.reset();
+  auto opened = CowTarget::open(world.queue, world.store, nullptr, {.writable = false});
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().why(), k_needs_recovery_reason);
+}
+
 TEST(CommitRing, ACleanEndLeavesNothingToReplay) {
   RingWorld world;
   ASSERT_TRUE(world.write_now(0, letters('a')).ok());
