@@ -275,7 +275,8 @@ class PackTest(CommandTest):
         done = subprocess.run(["qemu-io", "-r", "-f", "raw", "-c", f"read -P 9 {SIZE - 900} 900", server.uri],
                               capture_output=True, text=True, check=False)
         self.assertNotIn("rror", done.stdout + done.stderr)
-        self.assertIn("frame 0 at byte 4096 is damaged: its checksum is wrong", self.succeed("status", "--json", "work"))
+        self.assertIn("frame 0 at byte 4096 is damaged: its checksum is wrong",
+                      self.succeed("status", "--json", "work"))
         self.assertEqual(server.stop(), (0, ""))
 
 

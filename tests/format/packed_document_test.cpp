@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// docs/packed.md says what the code does: its tables have the structs' fields, and its example is the end of a file that
-// is made as it tells.
+// docs/packed.md says what the code does: its tables have the structs' fields, and its example is the end of a file
+// that is made as it tells.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

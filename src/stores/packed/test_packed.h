@@ -3,12 +3,11 @@
 
 // Packed layers for tests, made in memory, and stores that hold them.
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "formats/native/codec.h"
@@ -52,12 +51,17 @@ inline std::vector<std::byte> cluster_content(std::mt19937_64& random, std::uint
   return content;
 }
 
+// A test that cannot be set up ends with an exception.
+inline void need(bool done, const char* what) {
+  if (!done) throw std::runtime_error(what);
+}
+
 inline void pack_sample(PackedSample& sample, int level) {
   packed::Writer writer(sample.header, [&](std::span<const std::byte> bytes) -> Result<void> {
     sample.file.insert(sample.file.end(), bytes.begin(), bytes.end());
     return {};
   });
-  ASSERT_TRUE(writer.begin());
+  need(writer.begin().has_value(), "the header");
   for (const packed::RunRecord& run : sample.runs) writer.add_run(run.first, run.count, run.kind);
   packed::Compressor compressor(level);
   std::vector<std::byte> stored;
@@ -65,11 +69,11 @@ inline void pack_sample(PackedSample& sample, int level) {
     const auto content =
         rest.first(std::min<std::size_t>(rest.size(), std::size_t{1} << sample.header.frame_shift));
     const packed::FrameRecord record = compressor.encode(content, stored);
-    ASSERT_TRUE(writer.add_frame(record, stored));
+    need(writer.add_frame(record, stored).has_value(), "a frame");
     rest = rest.subspan(content.size());
   }
-  ASSERT_TRUE(writer.finish());
-  ASSERT_EQ(writer.file_bytes(), sample.file.size());
+  need(writer.finish().has_value(), "the index");
+  need(writer.file_bytes() == sample.file.size(), "the length of the file");
 }
 
 // A layer without a base, of runs as chance has them.
@@ -107,10 +111,8 @@ inline PackedSample make_packed_sample(std::uint64_t seed, const PackedShape& sh
 // A store that holds these bytes.
 inline std::shared_ptr<RamStore> store_of(Queue& queue, std::span<const std::byte> bytes) {
   auto store = RamStore::create({.size_bytes = bytes.size()});
-  EXPECT_TRUE(store) << store.error().text();
-  if (!bytes.empty()) {
-    EXPECT_TRUE(write_blocking(queue, **store, 0, bytes).ok());
-  }
+  need(store.has_value(), "a store");
+  need(write_blocking(queue, **store, 0, bytes).ok(), "its contents");
   return *store;
 }
 
