@@ -29,8 +29,8 @@ struct Arguments {
   std::string canary;
 };
 
-constexpr std::uint64_t k_short_states = 10'000;
-constexpr std::uint64_t k_full_states = 100'000;
+constexpr std::uint64_t k_short_states = 20'000;
+constexpr std::uint64_t k_full_states = 1'000'000;
 constexpr std::uint64_t k_most_reports = 5;
 
 [[nodiscard]] HistoryOptions options_for(const Arguments& arguments, std::uint64_t seed) {

@@ -44,7 +44,7 @@ std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native
   const std::uint64_t slot = random_.below(2);
   const std::uint64_t place = superblock.slot_offset[slot] + page * native::k_page_bytes;
   const auto bit = static_cast<unsigned>(random_.below(8));
-  auto damage = static_cast<Damage>(random_.below(4));
+  auto damage = static_cast<Damage>(random_.below(5));
   if (superblock.state == native::LayerState::in_use) {
     // After an unclean end only a slot that the last flush left alone is told from one that it didn't finish.
     if (is_named(layer, page, slot)) return "nothing";
@@ -63,6 +63,9 @@ std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native
       disk.flip_bit(place + random_.below(native::k_page_bytes), bit);
       suspect = {page * span, span};
       return fmt::format("rot in slot {} of page {}", slot, page);
+    case Damage::ring:  // of which nothing is alive after a clean end
+      disk.flip_bit(superblock.ring_offset + random_.below(64 * 1024), bit);
+      return "rot in the commit ring";
     case Damage::misdirected_page:
       break;
   }

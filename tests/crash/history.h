@@ -45,7 +45,7 @@ class History {
   [[nodiscard]] HistoryResult run();
 
  private:
-  enum class Damage : std::uint8_t { superblock, record, page, misdirected_page };
+  enum class Damage : std::uint8_t { superblock, record, page, ring, misdirected_page };
 
   void make_base();
   void make_layer();
