@@ -5,6 +5,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import unittest
 
@@ -222,6 +223,14 @@ class PackTest(CommandTest):
             self.refuse(1, "cannot unpack layer: work.oxb: it is in use by another process", "unpack", "--force",
                         "work.oxp", "work.oxb")
         self.assertEqual(server.stop(), (0, ""))
+
+    def test_a_layer_whose_server_was_killed_is_recovered_first(self):
+        server = self.serve("work.oxb")
+        self.qemu_io(server.uri, "write -P 7 4k 900k")
+        self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
+        self.succeed("pack", "work.oxb", "work.oxp")
+        self.assertEqual(self.info("work.oxb")["state"], "clean")
+        self.assertEqual(self.content("work.oxp")[4096:904 * 1024], bytes([7]) * (900 * 1024))
 
     def test_wrong_usage(self):
         for level in ("0", "20", "-1", "fast"):
