@@ -22,8 +22,10 @@ from oxbow_test import OXBOW
 SECTOR = 512
 FULL = os.environ.get("OXBOW_TEST_FULL") == "1" and not os.environ.get("OXBOW_SANITIZE")
 ROUNDS = max(2, int((100 if FULL else 5) * SCALE))  # of each test
-# Whether every write, zero and trim that was answered survives, or only what a flush or FUA covers.
-ALL_THAT_WAS_ANSWERED = False
+# Whether every write, zero and trim that was answered survives, which takes a live state, or only what a flush or FUA
+# covers.
+ALL_THAT_WAS_ANSWERED = "--live" in subprocess.run([OXBOW, "serve", "--help"], capture_output=True, text=True,
+                                                   check=True).stdout
 
 
 def content_of(stamp, sector):
@@ -252,7 +254,8 @@ class KillTest(ClientTest):
             stamp, requests = load.stamp, requests + load.requests
         self.stop(self.look(oracle))
         self.assert_checked("work.oxb")
-        print(f"kills: rounds {ROUNDS}, requests {requests}", file=sys.stderr)
+        rule = "all that was answered" if ALL_THAT_WAS_ANSWERED else "what was flushed"
+        print(f"kills: rounds {ROUNDS}, requests {requests}, {rule} survives", file=sys.stderr)
 
     def test_clusters_of_4_kib(self):
         self.kill_again_and_again(4 * KIB)
