@@ -224,6 +224,13 @@ Done read_log_level(const Reader& reader, const Entry& entry, ProcessArguments& 
   return out.log_level ? Done() : reader.refuse(entry, R"(has to be "debug", "info", "warning" or "error")");
 }
 
+Done read_on_full(const Reader& reader, const Entry& entry, ServerArguments& out) {
+  std::string what;
+  if (auto done = reader.text(entry, what); !done) return done;
+  out.on_full = parse_on_full(what);
+  return out.on_full ? Done() : reader.refuse(entry, R"(has to be "pause" or "error")");
+}
+
 using Device = ServedDeviceArguments;
 using OfDevice = DeviceArguments;
 
@@ -261,6 +268,8 @@ constexpr std::array k_server_keys{
     Key<ServerArguments>{"connections", k_into_number<&ServerArguments::connections, k_max_connections>},
     Key<ServerArguments>{"handshake-limit",
                          k_into_number<&ServerArguments::handshake_limit, k_max_handshake_seconds>},
+    Key<ServerArguments>{"on-full", read_on_full},
+    Key<ServerArguments>{"reserve", k_into_optional<&Reader::size, &ServerArguments::reserve>},
 };
 
 constexpr std::array k_process_keys{

@@ -14,6 +14,8 @@ tls-psk = "/keys"
 tls-verify-peer = true
 threads = 2
 poll = 100
+on-full = "error"
+reserve = "2G"
 connections = 16
 handshake-limit = 5
 log = "json"
@@ -80,6 +82,8 @@ TEST(Config, SaysHowToServe) {
   EXPECT_EQ(config.server.tls_verify_peer, true);
   EXPECT_EQ(config.server.threads, 2U);
   EXPECT_EQ(config.server.poll, 100U);
+  EXPECT_EQ(config.server.on_full, OnFull::error);
+  EXPECT_EQ(config.server.reserve, std::uint64_t{2} << 30);
   EXPECT_EQ(config.server.connections, 16U);
   EXPECT_EQ(config.server.handshake_limit, 5U);
   EXPECT_EQ(config.process.log, control::LogFormat::json);
@@ -94,7 +98,7 @@ TEST(Config, SaysWhatToServe) {
   const ServedDeviceArguments& ram = config.devices[0];
   EXPECT_EQ(ram.name, "scratch");
   EXPECT_EQ(ram.description, "gone at the end");
-  EXPECT_EQ(ram.origin, "vm.toml line 19, ram");
+  EXPECT_EQ(ram.origin, "vm.toml line 21, ram");
   EXPECT_EQ(ram.device.ram, 64U << 20U);
   EXPECT_TRUE(ram.device.preallocate);
   EXPECT_EQ(ram.device.budget, 1U << 20U);
@@ -127,7 +131,7 @@ TEST(Config, LeavesUnsaidWhatIsNotSaid) {
   const Config config = parsed("[[device]]\nram = 4096\n");
   EXPECT_TRUE(config.server.nbd.empty());
   EXPECT_FALSE(config.server.tcp_plaintext || config.server.connections || config.server.handshake_limit ||
-               config.server.threads || config.server.poll);
+               config.server.threads || config.server.poll || config.server.on_full || config.server.reserve);
   EXPECT_FALSE(config.process.log_file || config.process.pid_file);
   EXPECT_EQ(config.devices[0].name, "ram");
 }
@@ -149,7 +153,7 @@ TEST(Config, UnknownKeys) {
   EXPECT_EQ(refused("threads = 1\ncolour = \"red\"\n[[device]]\nram = 4096\n"),
             " line 2: colour: is no key; the keys are nbd, tcp-plaintext, tls-certificates, tls-psk, "
             "tls-verify-peer, threads, poll, connections, "
-            "handshake-limit, log, log-level, log-file, pid-file, and [[device]]");
+            "handshake-limit, on-full, reserve, log, log-level, log-file, pid-file, and [[device]]");
   EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
             " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
             "accept-base, ram, prealloc, budget, file, offset, length, table, name, description, read-only, "
@@ -184,6 +188,8 @@ TEST(Config, ValuesOutOfRange) {
             " line 1: connections: has to be a whole number from 1 to 65536, and is 65537");
   EXPECT_EQ(refused("handshake-limit = -1\n"),
             " line 1: handshake-limit: has to be a whole number from 1 to 3600, and is -1");
+  EXPECT_EQ(refused("on-full = \"stop\"\n"), " line 1: on-full: has to be \"pause\" or \"error\"");
+  EXPECT_EQ(refused("reserve = -1\n"), " line 1: reserve: -1 is negative");
   EXPECT_EQ(refused("poll = 1000001\n"),
             " line 1: poll: has to be a whole number from 1 to 1000000, and is 1000001");
   EXPECT_EQ(refused_in_device("ram = -4096"), " line 2: ram: -4096 is negative");

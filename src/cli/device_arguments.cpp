@@ -72,7 +72,7 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
   command.add_flag("--prealloc", arguments.preallocate, "With --ram: take all of its memory at once.");
   add_size_option(
       command, "--budget", [&](std::uint64_t budget) { arguments.budget = budget; }, "SIZE",
-      "With --ram: the memory that its contents may take; writes that need more fail with no space left. "
+      "With --ram: the memory that its contents may take; writes that need more find no room. "
       "Without it, "
       "its size is the limit.");
   command

@@ -128,6 +128,22 @@ void add_engine(CLI::App& command, ServerArguments& server) {
       });
 }
 
+void add_room(CLI::App& command, ServerArguments& server) {
+  const CLI::callback_t on_full = [&server](const CLI::results_t& words) {
+    server.on_full = parse_on_full(words.front());
+    if (!server.on_full) refuse_usage("--on-full", words.front() + " is neither pause nor error");
+    return true;
+  };
+  command
+      .add_option("--on-full", on_full,
+                  "What becomes of changes that find no room: pause, they wait until there is some, and "
+                  "flushes with them, or error, they fail. It is pause without this option.")
+      ->type_name("WHAT");
+  add_size_option(
+      command, "--reserve", [&server](std::uint64_t size) { server.reserve = size; }, "SIZE",
+      "Take a file system for full when less than SIZE would be free.");
+}
+
 void add_log(CLI::App& command, ProcessArguments& process) {
   const CLI::callback_t format = [&process](const CLI::results_t& words) {
     process.log = parse_log_format(words.front());
@@ -178,6 +194,12 @@ std::optional<control::LogFormat> parse_log_format(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<OnFull> parse_on_full(std::string_view text) {
+  if (text == "pause") return OnFull::pause;
+  if (text == "error") return OnFull::error;
+  return std::nullopt;
+}
+
 std::optional<LogLevel> parse_log_level(std::string_view text) {
   for (const LogLevel each : {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
     if (text == control::name_of(each)) return each;
@@ -191,6 +213,7 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments) {
   add_tls(command, arguments.server);
   add_limits(command, arguments.server);
   add_engine(command, arguments.server);
+  add_room(command, arguments.server);
   add_process(command, arguments);
   add_log(command, arguments.process);
 }
@@ -238,6 +261,8 @@ ServerArguments merged(ServerArguments stronger, ServerArguments weaker) {
   prefer(stronger.handshake_limit, weaker.handshake_limit);
   prefer(stronger.threads, weaker.threads);
   prefer(stronger.poll, weaker.poll);
+  prefer(stronger.on_full, weaker.on_full);
+  prefer(stronger.reserve, weaker.reserve);
   return stronger;
 }
 

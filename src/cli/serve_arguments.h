@@ -43,6 +43,8 @@ struct ServerArguments {
   std::optional<std::uint32_t> handshake_limit;  // seconds
   std::optional<std::uint32_t> threads;
   std::optional<std::uint32_t> poll;  // microseconds
+  std::optional<OnFull> on_full;
+  std::optional<std::uint64_t> reserve;  // bytes
 };
 
 // What the process does besides. Thread safety: a value.
@@ -69,6 +71,7 @@ constexpr std::uint32_t k_max_poll_us = 1'000'000;
 constexpr std::uint32_t k_max_handshake_seconds = 3'600;
 
 // Nothing when it is neither "human" nor "json".
+[[nodiscard]] std::optional<OnFull> parse_on_full(std::string_view text);
 [[nodiscard]] std::optional<control::LogFormat> parse_log_format(std::string_view text);
 // Nothing when it is none of "debug", "info", "warning", "error".
 [[nodiscard]] std::optional<LogLevel> parse_log_level(std::string_view text);

@@ -205,6 +205,8 @@ Result<control::ServingPlan> ServeProcess::plan() {
   plan.addresses = std::move(*where);
   plan.sockets = std::move(sockets_);
   plan.nbd = server_options(arguments_.server);
+  plan.on_full = arguments_.server.on_full.value_or(OnFull::pause);
+  plan.reserve_bytes = arguments_.server.reserve.value_or(0);
   auto tls = tls_credentials(arguments_.server);
   if (!tls) return std::unexpected(std::move(tls.error()));
   plan.nbd.tls = *std::move(tls);

@@ -30,6 +30,18 @@ std::string duration_text(std::uint64_t us) {
   return fmt::format("{:.3g} s", static_cast<double>(us) / 1e6);
 }
 
+std::string count_text(std::uint64_t count, const char* one, const char* more) {
+  return fmt::format("{} {}", count, count == 1 ? one : more);
+}
+
+// Why and since when, after the state; empty when nothing waits for room.
+std::string paused_text(const Json& paused) {
+  if (paused.is_null()) return "";
+  return fmt::format(": {}, since {}; {} and {} wait for room", text_of(paused, "reason"),
+                     text_of(paused, "since"), count_text(number_of(paused, "changes"), "change", "changes"),
+                     count_text(number_of(paused, "flushes"), "flush", "flushes"));
+}
+
 // Writes the parts of a status, one after the other. Thread safety: none.
 class StatusText {
  public:
@@ -49,7 +61,8 @@ class StatusText {
   void add_heading(const Json& status) {
     line("device", text_of(status, "name"));
     const Json& failure = status.at("failure");
-    line("state", text_of(status, "state") + (failure.is_null() ? "" : ": " + failure.get<std::string>()));
+    line("state", text_of(status, "state") + (failure.is_null() ? "" : ": " + failure.get<std::string>()) +
+                      paused_text(status.at("paused")));
     line("size", fmt::format("{} ({} bytes)", size_of(status, "size"), number_of(status, "size")));
     line("source", text_of(status, "source"));
     for (const Json& uri : status.at("uris")) line("uri", uri.get<std::string>());

@@ -97,6 +97,14 @@ Json describe_chain(const std::vector<ChainPart>& chain) {
   return json;
 }
 
+Json describe_room(const std::optional<RoomStatus>& room) {
+  if (!room) return nullptr;
+  return {{"since", time_text(room->since)},
+          {"reason", std::strerror(room->reason)},
+          {"changes", room->changes},
+          {"flushes", room->flushes}};
+}
+
 std::string line_text(const TargetLine& line, const std::string& rest) {
   return fmt::format("{} {} {}{}{}", line.start, line.length, line.status.name, rest.empty() ? "" : " ",
                      rest);
@@ -114,6 +122,7 @@ std::string time_text(std::chrono::system_clock::time_point time) {
 
 std::string_view state_of(const ServedDevice& device) {
   if (device.device->failure() != 0) return "failed";
+  if (device.device->room()) return "paused";
   return device.read_only || !device.device->writable() ? "read-only" : "writable";
 }
 
@@ -136,6 +145,7 @@ Json describe(const Served& served, const ServedDevice& device) {
   Json json = describe_briefly(device);
   const int failure = device.device->failure();
   json["failure"] = failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
+  json["paused"] = describe_room(device.device->room());
   json["process"] = describe_process(served);
   Json& table = json["table"] = Json::array();
   for (const TargetLine& line : device.device->target()->lines()) {

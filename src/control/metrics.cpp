@@ -90,6 +90,23 @@ void add_gauges(Text& text, const Served& served) {
   }
 }
 
+void add_room(Text& text, const Served& served) {
+  std::vector<std::optional<RoomStatus>> rooms;
+  for (const ServedDevice& device : served.devices) rooms.push_back(device.device->room());
+  const auto family = [&](std::string_view name, std::string_view help, auto&& value) {
+    text.family(name, "gauge", help);
+    for (std::size_t d = 0; d < rooms.size(); ++d)
+      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(served.devices[d].name),
+                 rooms[d] ? value(*rooms[d]) : 0);
+  };
+  family("oxbow_device_paused", "1 while changes wait for room, else 0.",
+         [](const RoomStatus&) -> std::size_t { return 1; });
+  family("oxbow_device_waiting_changes", "Changes that wait for room.",
+         [](const RoomStatus& room) { return room.changes; });
+  family("oxbow_device_waiting_flushes", "Flushes and durable changes that wait while changes wait for room.",
+         [](const RoomStatus& room) { return room.flushes; });
+}
+
 void add_clients(Text& text, const Served& served) {
   if (served.server == nullptr) return;
   const std::vector<nbd::ClientStatus> clients = served.server->clients();
@@ -143,6 +160,7 @@ std::string metrics_text(const Served& served) {
   const auto started = std::chrono::duration<double>(served.started.time_since_epoch()).count();
   text.print("oxbow_start_time_seconds {:.3f}\n", started);
   add_gauges(text, served);
+  add_room(text, served);
   add_clients(text, served);
   add_counters(text, served);
   add_latencies(text, served);

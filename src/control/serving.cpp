@@ -48,6 +48,9 @@ Result<void> Serving::open_devices() {
                                .writable = !each.read_only,
                                .direct = each.direct,
                                .ring = each.ring,
+                               .reserve_bytes = parts_->plan.reserve_bytes,
+                               .on_full = parts_->plan.on_full,
+                               .log = parts_->plan.log,
                                .accept_base = each.accept_base});
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
     parts_->devices.push_back(std::move(*opened));
@@ -117,6 +120,8 @@ std::vector<std::string> Serving::uris_of(const std::string& export_name) const 
 }
 
 void Serving::stop(const std::function<void(const Error&)>& failed) {
+  // Whoever waits for room would wait for ever; what is held back on their behalf goes on.
+  for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
   if (parts_->server) parts_->server->stop();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {

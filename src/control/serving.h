@@ -43,7 +43,9 @@ struct ServingPlan {
   std::vector<AddressToServe> addresses;
   std::vector<UniqueFd> sockets;             // listening already
   std::optional<std::string> run_directory;  // where the control socket goes; without it there is none
-  bool may_be_unlisted = false;              // serve also when a name is taken there: then without the socket
+  OnFull on_full = OnFull::pause;
+  std::uint64_t reserve_bytes = 0;  // to be kept free where the devices write
+  bool may_be_unlisted = false;     // serve also when a name is taken there: then without the socket
   nbd::Server::Options nbd;
   Log* log = nullptr;  // borrowed; may be null
 };

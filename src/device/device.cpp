@@ -7,21 +7,29 @@
 #include "device/flusher.h"
 #include "device/latency.h"
 #include "device/mover.h"
+#include "device/room.h"
 #include "device/statistics.h"
 #include "device/zeros.h"
+#include "os/canary.h"
 #include "os/task.h"
 
 namespace oxbow {
 
 // What the parts of a device share. Thread safety: as its parts say.
 struct Device::Parts {
-  Parts(Target& target, Queue* flush_queue)
-      : mover(target, failure, statistics), flusher(target, mover, failure, statistics, flush_queue) {}
+  Parts(Target& target, const Options& options, Queue* flush_queue)
+      : room(failure, {.on_full = options.on_full,
+                       .device = options.name,
+                       .log = options.log,
+                       .own_thread = flush_queue == nullptr}),
+        mover(target, failure, statistics),
+        flusher(target, mover, failure, statistics, flush_queue) {}
 
   Gate gate;
   StickyFailure failure;
   Statistics statistics;
   SharedLatencies latencies;
+  Room room;
   Mover mover;
   Flusher flusher;
 };
@@ -31,7 +39,7 @@ Device::Device(std::shared_ptr<Target> target, Options options, Queue* flush_que
       options_(std::move(options)),
       size_(target_->size()),
       writable_(target_->writable() && !options_.read_only),
-      parts_(std::make_unique<Parts>(*target_, flush_queue)) {
+      parts_(std::make_unique<Parts>(*target_, options_, flush_queue)) {
   parts_->failure.tell(target_.get());
 }
 
@@ -49,8 +57,9 @@ Progress Device::counted(Queue& queue, Progress progress) noexcept {
 }
 
 template <typename Request>
-Task Device::when_open(Queue& queue, Request request) {
+Task Device::when_open(Queue& queue, const Io& whose, Request request) {
   WaitIo io(queue);
+  io.part_of = &whose.request();
   const Progress opened = parts_->gate.wait(io);
   IoStatus status = co_await io(opened);
   // Closed again in between, it waits again.
@@ -62,7 +71,7 @@ Task Device::when_open(Queue& queue, Request request) {
 Progress Device::read(Io& io, std::uint64_t at, std::span<std::byte> out) noexcept {
   Queue& queue = *io.queue;
   Gate::Pass pass = parts_->gate.enter(queue.shard());
-  if (!pass) return when_open(queue, [=, this](Io& later) { return read(later, at, out); }).detach(io);
+  if (!pass) return when_open(queue, io, [=, this](Io& later) { return read(later, at, out); }).detach(io);
   const Range range{at, out.size()};
   if (!range.fits(size())) return counted(queue, Progress::failed(EINVAL));
   parts_->statistics.add(queue.shard(), Counter::reads);
@@ -92,20 +101,28 @@ Progress Device::change(Io& io, Range range, Change change, std::span<const std:
   Gate::Pass pass = parts_->gate.enter(queue.shard());
   if (!pass) {
     const auto request = [=, this](Io& later) { return this->change(later, range, change, data, speed); };
-    return when_open(queue, request).detach(io);
+    return when_open(queue, io, request).detach(io);
   }
   const IoStatus allowed = check_change(range);
   if (!allowed.ok() || range.empty()) return counted(queue, Progress::done(allowed));
   if (speed == ZeroSpeed::fast && !target_->zeroes_fast(range, change.allocate)) {
     return counted(queue, Progress::failed(EOPNOTSUPP));
   }
-  return run_change(queue, std::move(pass), range, change, data).detach(io);
+  return run_change(queue, std::move(pass), io, range, change, data).detach(io);
 }
 
-Task Device::run_change(Queue& queue, Gate::Pass pass, Range range, Change change,
+Task Device::run_change(Queue& queue, Gate::Pass pass, const Io& request, Range range, Change change,
                         std::span<const std::byte> data) {
   bool join = false;
-  IoStatus status = co_await parts_->mover.change(queue, range, change, data, join);
+  IoStatus status;
+  Store* full = nullptr;
+  if (change.durable && parts_->room.paused()) status = co_await wait_for_pause(queue, pass, request);
+  if (status.ok()) status = co_await parts_->mover.change(queue, range, change, data, join, full);
+  if (!status.ok() && parts_->room.awaits(status)) {
+    status = co_await change_later(queue, pass, request, {range, change, data, join, status, full});
+    join = join || change.durable;
+  }
+  if (status.ok() && join && parts_->room.paused()) status = co_await wait_for_pause(queue, pass, request);
   if (status.ok() && join) {
     WaitIo io(queue);
     const Progress progress = parts_->flusher.join(io);
@@ -116,6 +133,48 @@ Task Device::run_change(Queue& queue, Gate::Pass pass, Range range, Change chang
   if (status.ok() && change.durable) status = parts_->failure.status();
   if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
   co_return status;
+}
+
+// A change that found no room waits for it outside, and is tried again with the target of then.
+Task Device::change_later(Queue& queue, Gate::Pass& pass, const Io& request, Unfinished left) {
+  Room::Seat seat(parts_->room, request);
+  IoStatus status = left.failed;
+  while (parts_->room.awaits(status)) {
+    WaitIo io(queue);
+    const Progress progress = parts_->room.wait(seat, io, status, left.full);
+    pass.leave();
+    status = co_await io(progress);
+    if (!status.ok() || canary(Canary::full_change_not_retried)) co_return status;
+    status = co_await enter_again(queue, pass);
+    if (status.ok()) status = check_change(left.range);
+    if (!status.ok()) co_return status;
+    status = co_await parts_->mover.change(queue, left.range, left.change, left.data, left.join, left.full);
+  }
+  if (status.ok()) seat.has_room();
+  co_return status;
+}
+
+Task Device::enter_again(Queue& queue, Gate::Pass& pass) {
+  for (pass = parts_->gate.enter(queue.shard()); !pass; pass = parts_->gate.enter(queue.shard())) {
+    WaitIo io(queue);
+    const Progress opened = parts_->gate.wait(io);
+    (void)co_await io(opened);
+  }
+  co_return IoStatus{};
+}
+
+// Holds back who wants a flush while somebody waits for room, outside.
+Task Device::wait_for_pause(Queue& queue, Gate::Pass& pass, const Io& request) {
+  while (parts_->room.paused() && !canary(Canary::full_flush_not_held)) {
+    Room::Waiter waiter;
+    WaitIo io(queue);
+    const Progress progress = parts_->room.hold(waiter, io, request);
+    pass.leave();
+    IoStatus status = co_await io(progress);
+    if (status.ok()) status = co_await enter_again(queue, pass);
+    if (!status.ok()) co_return status;
+  }
+  co_return IoStatus{};
 }
 
 Progress Device::write(Io& io, std::uint64_t at, std::span<const std::byte> data,
@@ -143,20 +202,44 @@ Progress Device::discard(Io& io, Range range, Durability durability) noexcept {
 
 Progress Device::flush(Io& io) noexcept {
   Queue& queue = *io.queue;
-  const Gate::Pass pass = parts_->gate.enter(queue.shard());
-  if (!pass) return when_open(queue, [this](Io& later) { return flush(later); }).detach(io);
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass) return when_open(queue, io, [this](Io& later) { return flush(later); }).detach(io);
   parts_->statistics.add(queue.shard(), Counter::flushes);
   if (!writable()) return Progress::done();
   if (const IoStatus failed = parts_->failure.status(); !failed.ok()) {
     return counted(queue, Progress::done(failed));
   }
+  if (parts_->room.paused()) return flush_after_pause(queue, std::move(pass), io).detach(io);
   return parts_->flusher.join(io);
 }
+
+Task Device::flush_after_pause(Queue& queue, Gate::Pass pass, const Io& request) {
+  IoStatus status = co_await wait_for_pause(queue, pass, request);
+  if (status.ok()) {
+    WaitIo io(queue);
+    const Progress progress = parts_->flusher.join(io);
+    pass.leave();
+    status = co_await io(progress);
+  }
+  if (!status.ok()) parts_->statistics.add(queue.shard(), Counter::errors);
+  co_return status;
+}
+
+std::optional<RoomStatus> Device::room() const noexcept { return parts_->room.status(); }
+
+void Device::look_for_room() noexcept { parts_->room.look(); }
+
+void Device::hurry(Io& request) noexcept {
+  request.impatient = true;
+  parts_->room.hurry(request);
+}
+
+void Device::give_up_waiting() noexcept { parts_->room.give_up(); }
 
 Progress Device::cache(Io& io, Range range) noexcept {
   Queue& queue = *io.queue;
   Gate::Pass pass = parts_->gate.enter(queue.shard());
-  if (!pass) return when_open(queue, [=, this](Io& later) { return cache(later, range); }).detach(io);
+  if (!pass) return when_open(queue, io, [=, this](Io& later) { return cache(later, range); }).detach(io);
   if (!range.fits(size())) return Progress::failed(EINVAL);
   return cache_in(queue, std::move(pass), range).detach(io);
 }
@@ -170,7 +253,8 @@ Progress Device::extents(Io& io, Range range, Extents& out) noexcept {
   Queue& queue = *io.queue;
   Gate::Pass pass = parts_->gate.enter(queue.shard());
   if (!pass) {
-    return when_open(queue, [this, range, &out](Io& later) { return extents(later, range, out); }).detach(io);
+    return when_open(queue, io, [this, range, &out](Io& later) { return extents(later, range, out); })
+        .detach(io);
   }
   out.clear();
   if (!range.fits(size())) return Progress::failed(EINVAL);
@@ -286,6 +370,7 @@ std::shared_ptr<Target> Device::target() const noexcept {
 }
 
 void Device::suspend(Queue& queue) noexcept {
+  // Who waits for room is outside, and keeps nothing from being changed.
   (void)run_blocking(queue, [this](Io& io) { return parts_->gate.close(io); });
   (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
 }
@@ -293,11 +378,13 @@ void Device::suspend(Queue& queue) noexcept {
 void Device::resume() noexcept {
   parts_->flusher.go_on();
   parts_->gate.open();
+  parts_->room.look();  // what was changed may have given room back
 }
 
 std::shared_ptr<Target> Device::replace(std::shared_ptr<Target> next, bool read_only) noexcept {
   const std::lock_guard lock(target_mutex_);
   target_.swap(next);
+  parts_->room.forget_stores();
   size_.store(target_->size(), std::memory_order_release);
   writable_.store(target_->writable() && !read_only, std::memory_order_release);
   options_.read_only = read_only;

@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "device/gate.h"
+#include "device/on_full.h"
 #include "os/io.h"
 #include "oxbow/error.h"
 #include "oxbow/range.h"
@@ -22,6 +24,7 @@
 
 namespace oxbow {
 
+class Log;
 class Task;
 struct LatencySnapshot;
 struct StatisticsSnapshot;
@@ -73,11 +76,14 @@ class Device {
   struct Options {
     std::string name;
     bool read_only = false;
+    OnFull on_full = OnFull::error;
+    Log* log = nullptr;  // borrowed; null: silent
   };
 
-  // Flushes run on `flush_queue`, which the caller keeps polling (a simulation's, or a test's own).
+  // Flushes run on `flush_queue`, which the caller keeps polling (a simulation's, or a test's own). Changes that wait
+  // for room are tried again when the caller says so: look_for_room().
   Device(std::shared_ptr<Target> target, Options options, Queue& flush_queue);
-  // Flushes run on a thread of the device's own.
+  // Flushes run on a thread of the device's own, and another one looks for room while changes wait for it.
   Device(std::shared_ptr<Target> target, Options options);
   ~Device();
   Device(const Device&) = delete;
@@ -127,6 +133,18 @@ class Device {
   // forgotten: this is a new opening. `read_only` as in Options.
   [[nodiscard]] std::shared_ptr<Target> replace(std::shared_ptr<Target> next, bool read_only) noexcept;
 
+  // --- with OnFull::pause: changes that found no room wait, and with them flushes and durable changes ---
+
+  // Nothing while none waits. From any thread.
+  [[nodiscard]] std::optional<RoomStatus> room() const noexcept;
+  // Lets one of those that wait try again. From any thread.
+  void look_for_room() noexcept;
+  // Nobody wants to wait for this request any more, which may be in flight: if it waits for room, or will, it ends with
+  // ENOSPC. On the request's thread. `request.impatient` stays set until the caller resets it.
+  void hurry(Io& request) noexcept;
+  // Those that wait fail with ENOSPC, now and from now on. Before whoever serves the device stops. From any thread.
+  void give_up_waiting() noexcept;
+
   // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be
   // asked of the device afterwards.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept;
@@ -152,14 +170,27 @@ class Device {
   [[nodiscard]] Progress counted(Queue& queue, Progress progress) noexcept;
   [[nodiscard]] Progress change(Io& io, Range range, Change change, std::span<const std::byte> data,
                                 ZeroSpeed speed = ZeroSpeed::any) noexcept;
-  [[nodiscard]] Task run_change(Queue& queue, Gate::Pass pass, Range range, Change change,
+  [[nodiscard]] Task run_change(Queue& queue, Gate::Pass pass, const Io& request, Range range, Change change,
                                 std::span<const std::byte> data);
   [[nodiscard]] Task read_rest(Queue& queue, Gate::Pass pass, Range range, std::span<std::byte> out);
   [[nodiscard]] Task extents_in(Queue& queue, Gate::Pass pass, Range range, Extents& out);
   [[nodiscard]] Task cache_in(Queue& queue, Gate::Pass pass, Range range);
-  // Runs `request` once the gate is open again.
+  // Runs `request`, which is `whose`, once the gate is open again.
   template <typename Request>
-  [[nodiscard]] Task when_open(Queue& queue, Request request);
+  [[nodiscard]] Task when_open(Queue& queue, const Io& whose, Request request);
+  // What is left of a change that found no room. Thread safety: a value.
+  struct Unfinished {
+    Range range;
+    Change change;
+    std::span<const std::byte> data;
+    bool join;
+    IoStatus failed;
+    Store* full;
+  };
+  [[nodiscard]] Task change_later(Queue& queue, Gate::Pass& pass, const Io& request, Unfinished left);
+  [[nodiscard]] Task flush_after_pause(Queue& queue, Gate::Pass pass, const Io& request);
+  [[nodiscard]] Task wait_for_pause(Queue& queue, Gate::Pass& pass, const Io& request);
+  [[nodiscard]] Task enter_again(Queue& queue, Gate::Pass& pass);
   [[nodiscard]] static bool append_view(const Extent& extent, ReadView& view) noexcept;
 
   mutable std::mutex target_mutex_;  // for target() alone: requests look at target_ while they are in

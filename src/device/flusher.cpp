@@ -121,7 +121,8 @@ Task Flusher::run_chores(Queue& queue) {
   while (!disturbed() && failure_.status().ok()) {
     const Step step = target_->chore();
     if (step.answer != Answer::prepare) break;
-    (void)co_await mover_.prepare(queue, *step.owner, step.key);
+    Store* full = nullptr;
+    (void)co_await mover_.prepare(queue, *step.owner, step.key, full);
   }
   co_return IoStatus{};
 }

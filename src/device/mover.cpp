@@ -92,6 +92,12 @@ Task Mover::read(Queue& queue, const Target& from, Range range, std::span<std::b
 }
 
 Task Mover::wait_for(Queue& queue, Step step) {
+  Store* full = nullptr;
+  const IoStatus status = co_await wait_for(queue, step, full);
+  co_return status;
+}
+
+Task Mover::wait_for(Queue& queue, Step step, Store*& full) {
   if (step.answer == Answer::busy) {
     statistics_.add(queue.shard(), Counter::waits);
     WaitIo io(queue);
@@ -100,13 +106,13 @@ Task Mover::wait_for(Queue& queue, Step step) {
     co_return status;
   }
   if (step.answer == Answer::prepare) {
-    const IoStatus status = co_await prepare(queue, *step.owner, step.key);
+    const IoStatus status = co_await prepare(queue, *step.owner, step.key, full);
     co_return status;
   }
   co_return step.answer == Answer::failed ? IoStatus::error(static_cast<int>(step.key)) : IoStatus{};
 }
 
-Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
+Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key, Store*& full) {
   Preparation preparation;
   preparation.key = key;
   owner.prepare(preparation);
@@ -149,6 +155,7 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
         step.what == PrepareStep::What::write && preparation.optional && status.is_lack_of_room();
     const bool metadata = step.what == PrepareStep::What::write || step.what == PrepareStep::What::sync;
     if (metadata && !lacked) failure_.set(status);
+    full = step.store;
     break;
   }
   owner.prepared(preparation, status);
@@ -156,12 +163,13 @@ Task Mover::prepare(Queue& queue, Target& owner, std::uint64_t key) {
   co_return status;
 }
 
-Task Mover::change(Queue& queue, Range range, Change change, std::span<const std::byte> data, bool& join) {
+Task Mover::change(Queue& queue, Range& range, Change change, std::span<const std::byte>& data, bool& join,
+                   Store*& full) {
   Plan plan;
   while (!range.empty()) {
     const Step step = target_->plan(range, change, plan);
     if (step.answer != Answer::ready) {
-      const IoStatus waited = co_await wait_for(queue, step);
+      const IoStatus waited = co_await wait_for(queue, step, full);
       if (!waited.ok()) co_return waited;
       continue;
     }
@@ -170,6 +178,7 @@ Task Mover::change(Queue& queue, Range range, Change change, std::span<const std
       const bool alone = change.durable && plan.durable_alone;
       // Not written inside the co_await: there g++ 12 evaluates both sides of a conditional.
       const auto piece = payload ? data.first(step.length) : std::span<const std::byte>{};
+      full = plan.has_move ? plan.move.store : plan.punch_store;
       const IoStatus status = co_await carry_out(queue, plan, piece, alone);
       if (change.durable && !alone) join = true;
       if (!status.ok()) co_return status;
@@ -183,6 +192,10 @@ Task Mover::change(Queue& queue, Range range, Change change, std::span<const std
 
 Task Mover::carry_out(Queue& queue, Plan& plan, std::span<const std::byte> payload, bool durable) {
   if (canary(Canary::claim_dropped_early)) plan.drop_claims();
+  if (plan.fresh_bytes > 0) {
+    const IoStatus spare = plan.move.store->room({plan.move.at, plan.move.length()});
+    if (!spare.ok()) co_return spare;
+  }
   if (plan.has_move) {
     const IoStatus moved = co_await move(queue, plan, payload, durable);
     // A durable write is a barrier too: when that part of it fails, what earlier writes left in the same pages

@@ -31,10 +31,11 @@ class Mover {
   // Reads `range` of `from`, waiting where needed. `out` is as long as the range.
   [[nodiscard]] Task read(Queue& queue, const Target& from, Range range, std::span<std::byte> out);
 
-  // Writes, zeroes or discards `range`; `data` is the payload of a write. `join` is set when durability was
-  // asked for and has to come from a flush that captures after the end of this task.
-  [[nodiscard]] Task change(Queue& queue, Range range, Change change, std::span<const std::byte> data,
-                            bool& join);
+  // Writes, zeroes or discards `range`; `data` is the payload of a write. Both are shortened by what has been
+  // done: when it fails, what is left can be tried again. `join` is set when durability was asked for and has to
+  // come from a flush that captures after the end of this task. `full` as below.
+  [[nodiscard]] Task change(Queue& queue, Range& range, Change change, std::span<const std::byte>& data,
+                            bool& join, Store*& full);
 
   // Appends to `out` what a prefix of `range` is made of, down to the holes of the stores.
   [[nodiscard]] Task extents(Queue& queue, Range range, Extents& out);
@@ -42,10 +43,12 @@ class Mover {
   // Hints to the stores that the range is going to be read.
   [[nodiscard]] Task prefetch(Queue& queue, Range range);
 
-  // Waits for what a busy or prepare answer asks for.
+  // Waits for what a busy or prepare answer asks for. Where that fails for lack of room, `full` is set to the
+  // store that lacks it.
+  [[nodiscard]] Task wait_for(Queue& queue, Step step, Store*& full);
   [[nodiscard]] Task wait_for(Queue& queue, Step step);
-  // Carries out preparation `key` of `owner`.
-  [[nodiscard]] Task prepare(Queue& queue, Target& owner, std::uint64_t key);
+  // Carries out preparation `key` of `owner`; `full` as above.
+  [[nodiscard]] Task prepare(Queue& queue, Target& owner, std::uint64_t key, Store*& full);
 
  private:
   [[nodiscard]] Task carry_out(Queue& queue, Plan& plan, std::span<const std::byte> payload, bool durable);

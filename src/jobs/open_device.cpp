@@ -102,12 +102,15 @@ Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const Ope
                       .stores = *opened.stores,
                       .writable = options.writable,
                       .direct = options.direct,
+                      .reserve_bytes = options.reserve_bytes,
                       .accept_base = options.accept_base,
                       .ring = options.ring};
   auto target = std::visit([&](const auto& each) { return open_target(context, each); }, spec);
   if (!target) return std::unexpected(target.error());
-  opened.device =
-      std::make_unique<Device>(std::move(*target), Device::Options{options.name, !options.writable});
+  opened.device = std::make_unique<Device>(std::move(*target), Device::Options{.name = options.name,
+                                                                               .read_only = !options.writable,
+                                                                               .on_full = options.on_full,
+                                                                               .log = options.log});
   return opened;
 }
 

@@ -55,8 +55,12 @@ using DeviceSpec = std::variant<LayerSpec, OverlaySpec, RamSpec, FileSpec, Table
 struct OpenOptions {
   std::string name;
   bool writable = true;
-  bool direct = false;       // O_DIRECT for the files of the device
-  bool ring = true;          // small flushes go to the commit rings of layers
+  bool direct = false;  // O_DIRECT for the files of the device
+  bool ring = true;     // small flushes go to the commit rings of layers
+  // Of files that are opened for writing: the file system counts as full when less than this would be free.
+  std::uint64_t reserve_bytes = 0;
+  OnFull on_full = OnFull::error;
+  Log* log = nullptr;        // borrowed, as long as the device; null: silent
   bool accept_base = false;  // take a base whose modification time alone differs from what the layer recorded
 };
 

@@ -41,6 +41,9 @@ enum class Canary : std::uint8_t {
   ring_replay_without_ring_seq,
   // a flush record counts ring records as covered before the flush is completed
   ring_start_of_running_flush,
+  full_change_not_retried,   // a change that waited for room is answered without being tried again
+  full_flush_not_held,       // flushes go on while changes wait for room
+  slots_without_room,        // a page's slots get no room before its first cluster is acknowledged
 };
 
 struct CanaryName {
@@ -66,6 +69,9 @@ inline constexpr std::array k_canary_names{
     CanaryName{Canary::ring_one_barrier_after_record, "ring-one-barrier-after-record"},
     CanaryName{Canary::ring_replay_without_ring_seq, "ring-replay-without-ring-seq"},
     CanaryName{Canary::ring_start_of_running_flush, "ring-start-of-running-flush"},
+    CanaryName{Canary::full_change_not_retried, "full-change-not-retried"},
+    CanaryName{Canary::full_flush_not_held, "full-flush-not-held"},
+    CanaryName{Canary::slots_without_room, "slots-without-room"},
 };
 
 #ifdef OXBOW_CANARIES

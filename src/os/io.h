@@ -62,7 +62,13 @@ struct Io {
   Queue* queue;
   Complete complete;  // runs on the queue's thread; finds the result in `status`
   IoStatus status;
+  // Set by the caller, on its queue's thread, when nobody wants to wait for the outcome any more: it then ends as soon
+  // as it can, with an error where it would have to wait for room (Device::hurry).
+  bool impatient = false;
+  const Io* part_of = nullptr;  // the request, if it isn't this one
   Fixed<iovec, 8> iov;
+
+  [[nodiscard]] const Io& request() const noexcept { return part_of != nullptr ? *part_of : *this; }
 
   // For whoever has the operation in hand (queue, ring, store); meaningless to the caller.
   Io* next = nullptr;

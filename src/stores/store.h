@@ -100,6 +100,13 @@ class Store {
   // Whether somebody else has made the medium shorter than size(). Asks it, unlike everything else about views.
   [[nodiscard]] virtual bool cut_short() noexcept { return false; }
 
+  // Whether a change of the range, which may take room where it has none yet, can be let go on: ENOSPC when that would
+  // leave less free than is to be kept in reserve. Takes and promises nothing.
+  [[nodiscard]] virtual IoStatus room(Range /*range*/) noexcept { return {}; }
+  // The room that is left for it: on its file system, or of its budget. Asks the kernel. Nothing where that isn't known
+  // or has no limit.
+  [[nodiscard]] virtual std::optional<std::uint64_t> free_bytes() const noexcept { return std::nullopt; }
+
   [[nodiscard]] virtual std::uint64_t size() const noexcept = 0;
   [[nodiscard]] virtual bool writable() const noexcept = 0;
   // For people: the path, or what it is.

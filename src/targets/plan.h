@@ -101,7 +101,9 @@ class Plan {
   ClusterRun moving{0, 0};   // clusters that the move writes to, also without a claim
   bool claims_held = false;  // set by the owner together with `claimed` or `moving`
   std::uint8_t publish = 0;  // what commit makes of the claimed clusters; the owner's business
-  Range punch;               // in punch_store, after commit; empty when there is nothing to punch
+  // Of the move: what may take room that it doesn't have yet. Store::room() is asked before such a move.
+  std::uint64_t fresh_bytes = 0;
+  Range punch;  // in punch_store, after commit; empty when there is nothing to punch
   Store* punch_store = nullptr;
 };
 

@@ -27,7 +27,9 @@ struct OpenContext {
   Queue& queue;        // the calling thread's: constructors may wait on it
   OpenStores& stores;  // one store per file, shared by everything in the process that uses the file
   bool writable = false;
-  bool direct = false;       // O_DIRECT for the files that are opened
+  bool direct = false;  // O_DIRECT for the files that are opened
+  std::uint64_t reserve_bytes =
+      0;                     // to be kept free on the file systems of files that are opened for writing
   bool accept_base = false;  // a base whose modification time changed is accepted when its samples are equal
   LiveSettings live = {};    // where layers keep their live states
   bool ring = true;          // small flushes go to the commit rings of layers

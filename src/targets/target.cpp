@@ -15,6 +15,7 @@ void Plan::reset() noexcept {
   has_move = false;
   move = {};
   durable_alone = false;
+  fresh_bytes = 0;
   claimed.clear();
   moving = {0, 0};
   punch = {};

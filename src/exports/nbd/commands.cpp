@@ -214,6 +214,7 @@ Request* Transmission::take(const RequestHeader& header, std::size_t charge) noe
   Request* request = pool_.take(queue_, &Transmission::completed, *this);
   if (request == nullptr) return nullptr;
   request->header = header;
+  request->impatient = left_;
   request->charged = charge;
   request->arrived_ns = received_ns_;
   charged_ += charge;

@@ -176,6 +176,10 @@ void Connection::end(std::string_view why) noexcept {
   if (tls_ != nullptr) tls_->bye();
 }
 
+void Connection::left() noexcept {
+  if (phase_ == Phase::serving) transmission_->left();
+}
+
 void Connection::hung_up() noexcept {
   if (phase_ == Phase::serving) {
     transmission_->break_off();

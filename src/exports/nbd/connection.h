@@ -57,6 +57,8 @@ class Connection {
 
   // Does what can be done without waiting; receives when `readable`.
   Interest step(bool readable) noexcept;
+  // The client has closed its direction; what it sent before may still be received.
+  void left() noexcept;
   // The client has closed the connection in both directions.
   void hung_up() noexcept;
   void stop(Stop how) noexcept;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <span>
 #include <vector>
 
 #include "device/device.h"
@@ -54,6 +55,8 @@ class RequestPool {
     free_.reserve(limit);
   }
 
+  // Those that were made, in use or not.
+  [[nodiscard]] std::span<const std::unique_ptr<Request>> all() const noexcept { return all_; }
   [[nodiscard]] std::size_t used() const noexcept { return all_.size() - free_.size(); }
 
   // An empty request; null when memory is short. At most `limit` at a time.
@@ -73,6 +76,7 @@ class RequestPool {
     request.buffer = {};
     request.reply.clear();
     request.iov.clear();
+    request.impatient = false;
     request.charged = 0;
     request.left = {};
     request.begun = false;

@@ -105,10 +105,17 @@ void Transmission::break_off() noexcept {
   end("the server is stopping");
 }
 
+// Without a client a request could wait for ever, and keep the connection's place.
+void Transmission::left() noexcept {
+  if (std::exchange(left_, true)) return;
+  for (const auto& request : pool_.all()) device_.hurry(*request);
+}
+
 void Transmission::end(std::string_view why) noexcept {
   if (ended_) return;
   ended_ = true;
   why_ended_ = why;
+  left();
   if (streamed_ == nullptr) return;
   payload_.abandon();
   // Without the rest of its payload it is no request: nobody waits for an answer.

@@ -94,6 +94,8 @@ class Transmission {
   void refuse_requests() noexcept;
   // Ends it: nothing more is received, what is in the device is finished and answered.
   void end(std::string_view why) noexcept;
+  // The client sends nothing more: whatever waits for room, or would, fails.
+  void left() noexcept;
   // Ends it without waiting for the client: replies that it has not taken are lost.
   void break_off() noexcept;
 
@@ -161,6 +163,7 @@ class Transmission {
   bool refusing_ = false;
   bool ended_ = false;  // nothing more is received
   bool gone_ = false;   // nothing more can be sent
+  bool left_ = false;   // nobody waits for room
   std::string_view why_ended_;
   ClientRecord* record_;
   std::uint64_t received_ns_ = 0;  // when the last bytes came

@@ -36,6 +36,7 @@ struct Worker::Served {
   bool starved = false;  // in starved_
   bool readable = false;
   bool hung_up = false;
+  bool left = false;  // the client sends nothing more
 };
 
 Worker::Worker(const Options& options)
@@ -172,6 +173,7 @@ void Worker::run_ready() noexcept {
 
 void Worker::step(Served& served) noexcept {
   served.ready = false;
+  if (served.left) served.connection->left();
   Interest wanted = served.connection->step(std::exchange(served.readable, false));
   if (served.hung_up && !wanted.ended && !wanted.receive) {
     // Nothing more can be sent or received: only the device is waited for.
@@ -193,7 +195,9 @@ void Worker::step(Served& served) noexcept {
 }
 
 void Worker::watch(Served& served, const Interest& wanted) noexcept {
-  const std::uint32_t events = (wanted.receive ? EPOLLIN : 0U) | (wanted.send ? EPOLLOUT : 0U);
+  // A client that leaves is noticed also while nothing is received from it.
+  const std::uint32_t events =
+      (wanted.receive ? EPOLLIN : 0U) | (wanted.send ? EPOLLOUT : 0U) | (served.left ? 0U : EPOLLRDHUP);
   if (served.in_epoll && events == served.watched) return;
   epoll_event event{.events = events, .data = {.ptr = &served}};
   const int operation = served.in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -288,6 +292,7 @@ bool Worker::look(int timeout_ms) noexcept {
     }
     auto& served = *static_cast<Served*>(event.data.ptr);
     served.readable = served.readable || (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0;
+    served.left = served.left || (event.events & EPOLLRDHUP) != 0;
     served.hung_up = served.hung_up || (event.events & (EPOLLHUP | EPOLLERR)) != 0;
     make_ready(served);
   }

@@ -26,6 +26,7 @@ FileStore::FileStore(UniqueFd fd, std::string path, const FileOptions& options, 
       identity_(identity),
       size_(identity.size_bytes),
       space_(fd_.get(), identity.block_device, grain_bytes),
+      reserve_(fd_.get(), identity.block_device ? 0 : options.reserve_bytes),
       views_(fd_.get(), identity.size_bytes) {}
 
 Progress FileStore::read(Io& io, std::uint64_t at, std::span<std::byte> out, ReadMode mode) noexcept {
@@ -100,7 +101,8 @@ Progress FileStore::sync(Io& /*io*/) noexcept {
 
 Progress FileStore::allocate(Io& /*io*/, Range range) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
-  return Progress::done(space_.allocate(range));
+  const IoStatus spare = room(range);
+  return Progress::done(spare.ok() ? space_.allocate(range) : spare);
 }
 
 Progress FileStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
@@ -174,11 +176,21 @@ StoreFacts FileStore::facts() const {
   struct ::stat file{};
   if (::fstat(fd_.get(), &file) != 0 || !S_ISREG(file.st_mode)) return facts;
   facts.allocated_bytes = static_cast<std::uint64_t>(file.st_blocks) * 512;
-  struct ::statvfs space{};
-  if (::fstatvfs(fd_.get(), &space) == 0) {
-    facts.free_bytes = std::uint64_t{space.f_bavail} * std::uint64_t{space.f_frsize};
-  }
+  facts.free_bytes = free_bytes();
   return facts;
+}
+
+IoStatus FileStore::room(Range range) noexcept {
+  const IoStatus spare = reserve_.take(range.length);
+  if (spare.error_number() != ENOSPC) return spare;
+  const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(range.offset), SEEK_HOLE);
+  return hole >= 0 && static_cast<std::uint64_t>(hole) >= range.end() ? IoStatus{} : spare;
+}
+
+std::optional<std::uint64_t> FileStore::free_bytes() const noexcept {
+  struct ::statvfs space{};
+  if (::fstatvfs(fd_.get(), &space) != 0) return std::nullopt;
+  return std::uint64_t{space.f_bavail} * std::uint64_t{space.f_frsize};
 }
 
 }  // namespace oxbow

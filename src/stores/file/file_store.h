@@ -14,14 +14,16 @@
 #include "stores/file/barrier.h"
 #include "stores/file/file_space.h"
 #include "stores/file/file_views.h"
+#include "stores/file/reserve.h"
 #include "stores/store.h"
 
 namespace oxbow {
 
 struct FileOptions {
   bool writable = false;
-  bool direct = false;             // O_DIRECT: past the page cache
-  LockMode lock = LockMode::none;  // `exclusive` needs `writable`
+  bool direct = false;              // O_DIRECT: past the page cache
+  std::uint64_t reserve_bytes = 0;  // of a writable file: what is to stay free on its file system
+  LockMode lock = LockMode::none;   // `exclusive` needs `writable`
 };
 
 // A regular file or block device, by default through the page cache.
@@ -76,6 +78,9 @@ class FileStore : public Store {
   [[nodiscard]] bool zeroes_fast(ZeroMode mode) noexcept override { return space_.zeroes_fast(mode, size()); }
   // Into the page cache; nothing with direct I/O.
   void prefetch(Range range) noexcept override;
+  // Holes need room, and only those; so does all that is allocated but was never written.
+  [[nodiscard]] IoStatus room(Range range) noexcept override;
+  [[nodiscard]] std::optional<std::uint64_t> free_bytes() const noexcept override;
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_.load(std::memory_order_acquire); }
   [[nodiscard]] bool writable() const noexcept override { return options_.writable; }
   [[nodiscard]] std::string describe() const override { return path_; }
@@ -108,6 +113,7 @@ class FileStore : public Store {
   std::atomic<bool> no_nowait_{false};  // the file system doesn't know RWF_NOWAIT
   Barrier barrier_;
   FileSpace space_;
+  Reserve reserve_;
   FileViews views_;
 };
 

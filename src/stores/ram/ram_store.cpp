@@ -215,12 +215,15 @@ std::span<std::byte> RamStore::memory(Range range) noexcept {
   return {at(range.offset), range.length};
 }
 
+std::optional<std::uint64_t> RamStore::free_bytes() const noexcept {
+  if (budget_.limit() == PageBudget::k_unlimited) return std::nullopt;
+  return (budget_.limit() - budget_.used()) * k_ram_page_bytes;
+}
+
 StoreFacts RamStore::facts() const {
   StoreFacts facts{describe(), size()};
   facts.allocated_bytes = allocated_bytes();
-  if (budget_.limit() != PageBudget::k_unlimited) {
-    facts.free_bytes = (budget_.limit() - budget_.used()) * k_ram_page_bytes;
-  }
+  facts.free_bytes = free_bytes();
   return facts;
 }
 

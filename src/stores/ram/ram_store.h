@@ -66,6 +66,7 @@ class RamStore final : public Store {
   [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
   [[nodiscard]] bool writable() const noexcept override { return true; }
   [[nodiscard]] std::string describe() const override;
+  [[nodiscard]] std::optional<std::uint64_t> free_bytes() const noexcept override;
   [[nodiscard]] StoreFacts facts() const override;
 
   // Memory taken by contents, in bytes.

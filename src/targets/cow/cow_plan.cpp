@@ -170,6 +170,7 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
                .from = change.operation == Operation::write ? Source::payload : Source::zeros,
                .allocate = change.allocate};
   if (!plan.claimed.empty()) set_fill_in(range, plan);
+  plan.fresh_bytes = plan.claimed.empty() ? 0 : plan.move.length();
   // The page of everything in a record of the ring that is alive is dirty, so a replay can't bring back what this
   // overwrites.
   const bool settled = pages_.settled(first / native::k_clusters_per_page) ||

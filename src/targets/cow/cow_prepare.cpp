@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "formats/native/codec.h"
+#include "os/canary.h"
 #include "targets/cow/cow_keys.h"
 #include "targets/cow/cow_target.h"
 #include "targets/cow/live_file.h"
@@ -38,6 +39,7 @@ void CowTarget::prepare_page(Preparation& preparation, std::uint64_t page) noexc
 
 // Both slots, before the first cluster of the page is acknowledged: a flush must not run out of space.
 void CowTarget::prepare_room(Preparation& preparation, std::uint64_t page) noexcept {
+  if (canary(Canary::slots_without_room)) return;
   for (std::size_t slot = 0; slot < 2; ++slot) {
     preparation.steps.push_back({.what = What::allocate,
                                  .store = layer_.get(),

@@ -123,6 +123,7 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
   auto store = open_when_let_go(context.queue, path, [&] {
     return context.stores.open_file(path, {.writable = writable,
                                            .direct = context.direct,
+                                           .reserve_bytes = context.reserve_bytes,
                                            .lock = writable ? LockMode::exclusive : LockMode::shared});
   });
   if (!store) return std::unexpected(store.error());

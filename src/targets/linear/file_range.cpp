@@ -41,6 +41,7 @@ Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string
   FileOptions options;
   options.writable = context.writable;
   options.direct = context.direct;
+  options.reserve_bytes = context.reserve_bytes;
   options.lock = context.writable ? LockMode::exclusive : LockMode::shared;
   auto store = context.stores.open_file(path, options);
   if (!store) return std::unexpected(store.error());

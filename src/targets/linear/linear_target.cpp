@@ -34,6 +34,8 @@ Step LinearTarget::plan(Range range, const Change& change, Plan& plan) noexcept 
                    .from = write ? Source::payload : Source::zeros,
                    .allocate = change.allocate};
   plan.durable_alone = write;
+  // What of it has room is the file system's knowledge.
+  plan.fresh_bytes = write || change.allocate ? range.length : 0;
   return Step::ready(range.length);
 }
 
