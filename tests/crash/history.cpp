@@ -147,11 +147,12 @@ void History::live() {
 
 void History::act(Stack& stack) {
   Trouble trouble = Trouble::none;
-  if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 4));
+  if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 5));
   const native::Superblock& superblock = stack.top().superblock();
   Workload workload(random_, oracle_, shape_, stack, superblock.cluster_shift, trouble);
   workload_ = &workload;
   if (over_) workload.freeze();
+  if (trouble != Trouble::full_paused) stack.device().give_up_waiting();  // what lacks room fails
   set_trouble(stack, trouble, superblock.data_offset);
   if (random_.chance(40)) lie_in_wait(stack, superblock.data_offset);
   workload.run(static_cast<unsigned>(random_.between(1, random_.chance(30) ? 60 : 20)));
@@ -186,6 +187,15 @@ void History::set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offs
     return;
   }
   SimStore& store = *stack.stores().back();
+  if (trouble == Trouble::full_paused) {
+    auto from = std::make_shared<std::uint64_t>(store.calls() + random_.below(60));
+    store.fault = [&store, from](const SimStore::Call& call) {
+      store.set_full(call.number >= *from);
+      return 0;
+    };
+    workload_->make_room = [this, &store, from] { *from = store.calls() + random_.between(1, 60); };
+    return;
+  }
   const std::uint64_t from = store.calls() + random_.below(60);
   if (trouble == Trouble::full_disk) {
     store.fault = [&store, from](const SimStore::Call& call) {
@@ -209,6 +219,7 @@ void History::end_life(Stack& stack, Workload& workload) {
   const std::uint64_t drawn = random_.below(100);
   if (drawn < 40) return crash(stack, Oracle::Crash::power_loss);
   if (drawn < 55) return crash(stack, Oracle::Crash::kill);
+  if (workload.trouble() == Trouble::full_paused && random_.chance(30)) workload.give_up();
   workload.drain();
   if (!over_ && !workload.violation()) close(stack, workload);
 }

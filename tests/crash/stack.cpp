@@ -69,7 +69,10 @@ Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_per
     top_ = std::move(*opened);
     below = top_;
   }
-  device_ = std::make_unique<Device>(below, Device::Options{.name = "sim", .read_only = !writable}, queue_);
+  device_ = std::make_unique<Device>(
+      below,
+      Device::Options{.name = "sim", .read_only = !writable, .on_full = OnFull::pause, .log = &pauses_},
+      queue_);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include "crash/shape.h"
 #include "device/device.h"
 #include "os/canary.h"
+#include "os/log.h"
 #include "oxbow/error.h"
 #include "sim/sim_store.h"
 #include "targets/cow/cow_target.h"
@@ -51,16 +52,31 @@ class Stack {
   [[nodiscard]] sim::SimQueue& queue() noexcept { return queue_; }
   [[nodiscard]] Device& device() noexcept { return *device_; }
   [[nodiscard]] CowTarget& top() noexcept { return *top_; }
+  // Which pause for lack of room the device is in, counted from 1; 0 when it is in none.
+  [[nodiscard]] std::uint64_t pause() const noexcept { return pauses_.now(); }
   // Of the base and the layers, lowest first.
   [[nodiscard]] std::span<const std::shared_ptr<sim::SimStore>> stores() const noexcept { return stores_; }
 
  private:
+  // Counts pauses by the lines that say that one begins, and that it has ended. Thread safety: none.
+  class Pauses final : public Log {
+   public:
+    void write(LogLevel /*level*/, std::string_view topic, std::string_view /*line*/) noexcept override {
+      if (topic == "device.room") ++lines_;
+    }
+    [[nodiscard]] std::uint64_t now() const noexcept { return lines_ % 2 == 0 ? 0 : lines_ / 2 + 1; }
+
+   private:
+    std::uint64_t lines_ = 0;
+  };
+
   [[nodiscard]] std::shared_ptr<sim::SimStore> add_store(const std::shared_ptr<sim::SimDisk>& disk,
                                                          std::string name, bool writable, bool punches,
                                                          unsigned pending_percent);
 
   const Shape& shape_;
   sim::SimQueue queue_;
+  Pauses pauses_;
   std::vector<std::shared_ptr<sim::SimStore>> stores_;
   std::shared_ptr<CowTarget> top_;
   std::unique_ptr<Device> device_;

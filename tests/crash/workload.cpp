@@ -28,6 +28,7 @@ struct Workload::Request : Io {
   bool durable = false;
   bool allocate = false;
   bool after_failure = false;  // submitted when the device had failed already
+  std::uint64_t pause = 0;     // submitted in that pause for lack of room; 0: in none
   WriteId id = 0;
   Moment since = 0;
   std::vector<std::byte> bytes;
@@ -57,10 +58,16 @@ Workload::Request* Workload::idle_request() {
   return found == requests_.end() ? nullptr : found->get();
 }
 
+Workload::Request* Workload::wait_for_idle_request() {
+  Request* request = idle_request();
+  while (request == nullptr && (stack_.queue().step() || let_time_pass())) request = idle_request();
+  return request;
+}
+
 void Workload::run(unsigned count) {
   for (unsigned i = 0; i < count && !frozen_ && !violation_; ++i) {
     while (!frozen_ && (idle_request() == nullptr || chooser_.chance(40))) {
-      if (!stack_.queue().step()) break;
+      if (!stack_.queue().step() && !let_time_pass()) break;
     }
     Request* request = idle_request();
     if (request == nullptr) return complain("all requests are in flight and nothing will ever happen");
@@ -68,8 +75,27 @@ void Workload::run(unsigned count) {
   }
 }
 
+// Time passes for a device that waits for room: it looks for some, and now and then there is some. Whether it waits.
+bool Workload::let_time_pass() {
+  if (trouble_ != Trouble::full_paused || !stack_.device().room()) return false;
+  if (frozen_) {
+    stack_.device().give_up_waiting();
+    return true;
+  }
+  if (chooser_.chance(30)) make_room();
+  stack_.device().look_for_room();
+  return true;
+}
+
+void Workload::give_up() {
+  given_up_ = true;
+  stack_.device().give_up_waiting();
+}
+
 void Workload::drain() {
-  stack_.queue().drain();
+  do {
+    stack_.queue().drain();
+  } while (let_time_pass());
   for (const auto& each : requests_) {
     if (!each->busy) continue;
     frozen_ = false;
@@ -81,8 +107,7 @@ void Workload::read_all() {
   for (const Range& window : shape_.windows) {
     for (std::uint64_t done = 0; done < window.length && !frozen_ && !violation_;) {
       const Range piece = window.without_prefix(done).prefix(chooser_.between(1, 40) * k_sector_bytes);
-      Request* request = idle_request();
-      while (request == nullptr && stack_.queue().step()) request = idle_request();
+      Request* request = wait_for_idle_request();
       if (request == nullptr) return complain("all requests are in flight and nothing will ever happen");
       submit_read(*request, piece);
       done += piece.length;
@@ -173,6 +198,7 @@ void Workload::count_in(Request& request) {
   static constexpr std::string_view k_names[] = {"WRITE", "ZERO", "DISCARD", "FLUSH", "READ"};
   request.busy = true;
   request.after_failure = sticky_;
+  request.pause = stack_.pause();
   const std::uint64_t number = request.ask == Ask::read || request.ask == Ask::flush ? 0 : request.id;
   if (sim::Trace& trace = stack_.queue().trace(); trace.recording()) {
     trace.remark(fmt::format("-> {}{}{} #{} {:#x}+{:#x}", k_names[static_cast<std::size_t>(request.ask)],
@@ -236,6 +262,9 @@ void Workload::check_status(const Request& request, IoStatus status) {
   static constexpr std::string_view k_names[] = {"write", "zero", "discard", "flush", "read"};
   const auto name = k_names[static_cast<std::size_t>(request.ask)];
   if (status.ok()) {
+    const bool flushes = request.ask == Ask::flush || (request.durable && !request.range.empty());
+    if (flushes && request.pause != 0 && request.pause == stack_.pause() && !given_up_)
+      complain(fmt::format("a {} was answered in the pause in which it was asked for", name));
     if (request.after_failure && request.ask != Ask::read) {
       complain(fmt::format("a {} succeeded although the device had failed before", name));
     }
@@ -247,7 +276,8 @@ void Workload::check_status(const Request& request, IoStatus status) {
   } else if (request.ask == Ask::flush) {
     may_fail = may_fail || may_have_failed();
   } else {
-    may_fail = may_fail || trouble_ != Trouble::none;
+    const bool waits = trouble_ == Trouble::full_paused && !given_up_;
+    may_fail = may_fail || (trouble_ != Trouble::none && !waits);
   }
   if (may_fail) return;
   complain(fmt::format("a {} of {:#x}+{:#x} failed with {} ({})", name, request.range.offset,

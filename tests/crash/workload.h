@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@ enum class Trouble : std::uint8_t {
   full_disk,    // no more room from some moment on; flushes go on working
   anything,     // every kind of call may fail
   base_reads,   // of the base and the layers below; flushes go on working
+  full_paused,  // no more room for a while, again and again; changes wait for it and none fails
 };
 
 // What is asked for, in percent. Thread safety: a value.
@@ -60,6 +62,11 @@ class Workload {
   void read_all();
   // The crash has happened: answers count no more.
   void freeze() noexcept { frozen_ = true; }
+  // The device is about to be closed: what waits for room may fail from now on.
+  void give_up();
+
+  // Gives a full disk room again; with Trouble::full_paused.
+  std::function<void()> make_room;
 
   [[nodiscard]] Trouble trouble() const noexcept { return trouble_; }
   [[nodiscard]] bool frozen() const noexcept { return frozen_; }
@@ -74,6 +81,8 @@ class Workload {
   struct Request;
 
   [[nodiscard]] Request* idle_request();
+  [[nodiscard]] Request* wait_for_idle_request();
+  bool let_time_pass();
   void submit(Request& request);
   void submit_read(Request& request, Range range);
   [[nodiscard]] Progress send(Request& request);
@@ -97,6 +106,7 @@ class Workload {
   bool frozen_ = false;
   bool sticky_ = false;
   bool maybe_sticky_ = false;
+  bool given_up_ = false;
   std::optional<std::string> violation_;
 };
 
