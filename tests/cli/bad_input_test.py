@@ -164,7 +164,7 @@ class BadInputTest(CommandTest):
 
     def test_a_newer_version(self):
         self.edit_superblocks("work.oxb", 12, struct.pack("<I", 77))
-        self.refuse_everywhere("its format version is 77, this oxbow knows up to 0: use a newer oxbow")
+        self.refuse_everywhere("its format version is 77, this oxbow knows up to 1: use a newer oxbow")
 
     def test_unknown_features(self):
         self.edit_superblocks("work.oxb", 32, struct.pack("<Q", 1 << 40))

@@ -49,6 +49,11 @@ const Session k_second{{What::write, 4'000, 300},
 const Session k_before_the_cut{{What::write, 8 << 20, 4'096}, {What::flush}};
 // Goes to the second sector of the state page.
 const Session k_cut_off{{What::write, (8 << 20) + 8'192, 4'096}, {What::flush}};
+const Session k_before_the_ring{{What::write, 12'288, 4'096}, {What::flush}};
+// Within the first k_ring_span bytes: a fresh cluster, a part of one that is data, a discard, a FUA write.
+const Session k_in_the_ring{{What::write, 163'840, 4'096},  {What::flush}, {What::write, 12'800, 700},
+                            {What::discard, 20'480, 8'192}, {What::flush}, {What::write, 13'000, 50, true}};
+constexpr std::uint64_t k_ring_span = 196'608;
 const Session k_of_the_child{{What::write, 100, 1'000}, {What::discard, 8 << 20, 4'096}, {What::flush}};
 
 // The same on plain bytes.
@@ -77,6 +82,9 @@ std::string expected_of(const std::string& name) {
   if (name == "clean") return bytes;
   if (name == "child") {
     apply(k_of_the_child, "ch", bytes);
+  } else if (name == "ring") {
+    apply(k_before_the_ring, "r1", bytes);
+    apply(k_in_the_ring, "r2", bytes);
   } else {
     apply(k_before_the_cut, "s3", bytes);
   }
@@ -106,14 +114,18 @@ void carry_out(Queue& queue, Device& device, const Session& session, std::string
   }
 }
 
-class Golden : public ::testing::Test {
+class GoldenFiles : public ::testing::Test {
  protected:
+  explicit GoldenFiles(unsigned version) : version_(version) {}
   void SetUp() override { make_file(path(k_base_name), base_bytes(), k_base_mtime_ns); }
 
   [[nodiscard]] std::string path(std::string_view name) const { return scratch_.path(name); }
-  [[nodiscard]] static std::string golden(const std::string& name) {
+  [[nodiscard]] std::string file_name(const std::string& name) const {
+    return "version-" + std::to_string(version_) + "-" + name + ".hexdump";
+  }
+  [[nodiscard]] std::string golden(const std::string& name) const {
     const char* root = std::getenv("OXBOW_SOURCE_DIR");
-    return std::string(root == nullptr ? "." : root) + "/tests/format/golden/version-0-" + name + ".hexdump";
+    return std::string(root == nullptr ? "." : root) + "/tests/format/golden/" + file_name(name);
   }
   void restore(const std::string& name) {
     ASSERT_TRUE(std::filesystem::exists(golden(name))) << golden(name);
@@ -140,24 +152,39 @@ class Golden : public ::testing::Test {
     EXPECT_TRUE(device->close(queue_).ok());
   }
 
-  // Makes the layer anew and carries out `sessions`, each closed cleanly but the last one of "torn".
+  // Makes the layer anew and carries out `sessions`, each closed cleanly but the last one of "torn" and "ring".
   void write_again(const std::string& name);
   void cut_off(Store& layer, Device& device);
+  void append(const std::shared_ptr<Store>& layer, const std::shared_ptr<Target>& base);
   [[nodiscard]] LayerDescription describe(const std::string& name);
 
+  unsigned version_;
   Scratch scratch_;
   Queue queue_;
   OpenStores stores_;
 };
 
-TEST_F(Golden, ACleanLayerIsRead) {
+// As each version wrote them.
+class Golden : public GoldenFiles, public ::testing::WithParamInterface<unsigned> {
+ protected:
+  Golden() : GoldenFiles(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Versions, Golden, ::testing::Values(0U, 1U));
+
+// As this version writes them.
+class GoldenNow : public GoldenFiles {
+ protected:
+  GoldenNow() : GoldenFiles(native::k_version) {}
+};
+
+TEST_P(Golden, ACleanLayerIsRead) {
   ASSERT_NO_FATAL_FAILURE(restore("clean"));
   expect_contents("clean", false);
   EXPECT_TRUE(hexdump_file(path("clean.oxb")) == read_file(golden("clean"))) << "reading wrote to it";
   expect_contents("clean", true);
 }
 
-TEST_F(Golden, ATornFlushIsRecovered) {
+TEST_P(Golden, ATornFlushIsRecovered) {
   ASSERT_NO_FATAL_FAILURE(restore("torn"));
   expect_contents("torn", false);
   expect_contents("torn", true);  // and closed, which leaves it clean
@@ -168,14 +195,21 @@ TEST_F(Golden, ATornFlushIsRecovered) {
   EXPECT_EQ(layer.superblock().state, native::LayerState::clean);
 }
 
-TEST_F(Golden, AChildIsReadThroughItsBase) {
+TEST_P(Golden, AChildIsReadThroughItsBase) {
   ASSERT_NO_FATAL_FAILURE(restore("clean"));
   ASSERT_NO_FATAL_FAILURE(restore("child"));
   expect_contents("child", false);
   expect_contents("child", true);
 }
 
-TEST_F(Golden, AHolderIsReadable) {
+TEST_F(GoldenNow, WhatTheCommitRingHoldsIsRecovered) {
+  ASSERT_NO_FATAL_FAILURE(restore("ring"));
+  expect_contents("ring", true);
+  ASSERT_NO_FATAL_FAILURE(restore("ring"));
+  expect_contents("ring", false);  // which recovers it first
+}
+
+TEST_P(Golden, AHolderIsReadable) {
   ASSERT_NO_FATAL_FAILURE(restore("clean"));
   const auto store = FileStore::open(path("clean.oxb"), {});
   ASSERT_TRUE(store);
@@ -189,7 +223,7 @@ TEST_F(Golden, AHolderIsReadable) {
 
 // --- how they were written ---
 
-LayerDescription Golden::describe(const std::string& name) {
+LayerDescription GoldenFiles::describe(const std::string& name) {
   LayerDescription description;
   description.uuid.fill(name == "child" ? 0xc4 : 0xc1);
   description.salt = 0x5eed;
@@ -211,7 +245,7 @@ LayerDescription Golden::describe(const std::string& name) {
 }
 
 // Flushes once more, and lets the state page be torn: its second sector didn't get to the disk.
-void Golden::cut_off(Store& layer, Device& device) {
+void GoldenFiles::cut_off(Store& layer, Device& device) {
   const auto& superblock = dynamic_cast<const CowTarget&>(*device.target()).superblock();
   constexpr std::uint64_t k_torn = 512;
   std::array<std::string, 2> before;
@@ -230,7 +264,21 @@ void Golden::cut_off(Store& layer, Device& device) {
   ASSERT_EQ(torn, 1U);
 }
 
-void Golden::write_again(const std::string& name) {
+// A session whose small flushes are in the commit ring and nowhere else: what they wrote to its place is lost.
+void GoldenFiles::append(const std::shared_ptr<Store>& layer, const std::shared_ptr<Target>& base) {
+  auto target = CowTarget::open(
+      queue_, layer, base,
+      {.writable = true, .ring = layer, .ring_growth = {.first_bytes = 32 << 10, .step_bytes = 32 << 10}});
+  ASSERT_TRUE(target) << target.error().text();
+  const std::uint64_t data = (*target)->superblock().data_offset;
+  Device device(*target, {.name = "ring"}, queue_);
+  carry_out(queue_, device, k_before_the_ring, "r1");
+  const std::string before = read_store(queue_, *layer, data, k_ring_span);
+  carry_out(queue_, device, k_in_the_ring, "r2");
+  write_store(queue_, *layer, data, std::as_bytes(std::span(before)));
+}
+
+void GoldenFiles::write_again(const std::string& name) {
   const auto store = make_store(path(name + ".oxb"));
   const LayerDescription description = describe(name);
   ASSERT_TRUE(format_layer(queue_, *store, description));
@@ -260,18 +308,23 @@ void Golden::write_again(const std::string& name) {
       ASSERT_TRUE(device.close(queue_).ok());
     }
   }
+  if (name == "ring") {
+    auto base = describe_base(context, path(description.base_path), description.base.kind, description.uuid);
+    ASSERT_TRUE(base) << base.error().text();
+    append(store, base->target);
+  }
 }
 
 // As long as the version that wrote them is the current one.
-TEST_F(Golden, IsWhatThisVersionWrites) {
-  static_assert(native::k_version == 0,
-                "the golden layers are of version 0: test that they can be read, and "
+TEST_F(GoldenNow, IsWhatThisVersionWrites) {
+  static_assert(native::k_version == 1,
+                "the newest golden layers are of version 1: test that they can be read, and "
                 "write new ones for the new version");
-  for (const std::string name : {"clean", "torn", "child"}) {
+  for (const std::string name : {"clean", "torn", "child", "ring"}) {
     ASSERT_NO_FATAL_FAILURE(write_again(name));
     const std::string dump = hexdump_file(path(name + ".oxb"));
     if (dump == (std::filesystem::exists(golden(name)) ? read_file(golden(name)) : "")) continue;
-    const std::string kept = ::testing::TempDir() + "version-0-" + name + ".hexdump";
+    const std::string kept = ::testing::TempDir() + file_name(name);
     make_file(kept, dump, 0);
     ADD_FAILURE() << name << ": this oxbow writes other bytes than those of golden/: see " << kept;
   }

@@ -57,7 +57,7 @@ TEST(Superblock, EveryContradictionIsNamed) {
   const std::vector<Mutation> mutations{
       {[](Superblock& s) { s.magic[0] = 'Q'; }, Fault::no_magic, "it has no oxbow magic: not an oxbow layer"},
       {[](Superblock& s) { s.version = 9; }, Fault::version,
-       "its format version is 9, this oxbow knows up to 0: use a newer oxbow"},
+       "its format version is 9, this oxbow knows up to 1: use a newer oxbow"},
       {[](Superblock& s) { s.incompatible = 0x10; }, Fault::features,
        "it uses features that this oxbow doesn't know (0x10): use a newer oxbow"},
       {[](Superblock& s) { s.copy = 1; }, Fault::inconsistent, "superblock copy 0 says that it is copy 1"},

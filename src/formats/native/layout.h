@@ -20,7 +20,7 @@ namespace oxbow::native {
 static_assert(std::endian::native == std::endian::little, "the on-disk structs are used in place");
 
 inline constexpr std::array<char, 8> k_magic{'O', 'X', 'B', 'O', 'W', 'L', 'Y', 'R'};
-inline constexpr std::uint32_t k_version = 0;
+inline constexpr std::uint32_t k_version = 1;
 inline constexpr std::uint32_t k_page_magic = 0x4750584f;    // "OXPG"
 inline constexpr std::uint32_t k_record_magic = 0x4352584f;  // "OXRC"
 inline constexpr std::uint32_t k_ring_magic = 0x5252584f;    // "OXRR"

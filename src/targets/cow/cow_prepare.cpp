@@ -78,6 +78,7 @@ void CowTarget::prepare_session(Preparation& preparation) noexcept {
 
 native::Superblock CowTarget::session_superblock() const noexcept {
   native::Superblock superblock = head_.superblock;
+  superblock.version = native::k_version;  // 0, which was never frozen, has the same bytes without a ring
   superblock.epoch = epoch();
   superblock.sequence += 1;
   superblock.state = native::LayerState::in_use;
