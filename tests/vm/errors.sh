@@ -19,10 +19,11 @@ die() {
 
 # The disk as it is: one whose writes fail where the layer has its extents now.
 bad_layer() {
-  filefrag -v -b512 "$place/$layer" | tr -d ':.' | awk '
+  filefrag -v -b512 "$place/$layer" | grep -v delalloc | tr -d ':.' | awk '
     $1 ~ /^[0-9]+$/ && NF >= 6 { print $4, $5 }' | sort -n | awk -v end="$disk_sectors" '
     function piece(to, how, more) {
-      if (to > at) print at, to - at, how, "/dev/loop0", at, more
+      if (to <= at) return
+      print at, to - at, how, "/dev/loop0", at, more
       at = to
     }
     BEGIN { at = 0 }
@@ -37,8 +38,8 @@ turn() {
     bad_layer) bad_layer ;;
     *) echo "0 $disk_sectors flakey /dev/loop0 0 0 3600 1 $1" ;;
   esac >/tmp/table
-  dmsetup suspend --nolockfs --noflush flakey
   dmsetup load flakey </tmp/table
+  dmsetup suspend --nolockfs --noflush flakey
   dmsetup resume flakey
 }
 

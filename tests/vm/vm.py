@@ -61,7 +61,7 @@ for wait in 1 2 3 4 5 6 7 8 9 10; do
   if [ -d "/proc/$reader" ]; then usleep 100000; fi
 done
 echo "ended $(cat /vm/result || echo 125)" >&3
-reboot -f
+reboot -n -f
 """
 
 
