@@ -8,6 +8,8 @@
 
 #include "cli/command.h"
 #include "cli/findings.h"
+#include "cli/progress.h"
+#include "jobs/check_data.h"
 #include "jobs/check_layer.h"
 #include "stores/file/file_store.h"
 #include "targets/cow/holder.h"
@@ -19,16 +21,37 @@ using Json = nlohmann::ordered_json;
 
 struct CheckArguments {
   std::string file;
+  bool data = false;
+  bool accept_base = false;
+  std::vector<std::string> allow_bases;
   bool json = false;
 };
 
-// Held shared, so that nobody writes meanwhile.
-Result<CheckReport> check_file(const std::string& path) {
+// What of the data and of the chain is not as it should be, behind what was found already.
+Result<void> add_data_findings(Queue& queue, const CheckArguments& arguments, CheckReport& report) {
+  auto bases = allowed_bases(arguments.allow_bases);
+  if (!bases) return std::unexpected(bases.error());
+  ProgressBar bar("reading");
+  const auto found =
+      check_data(queue, arguments.file,
+                 {.bases = std::move(*bases), .accept_base = arguments.accept_base, .progress = bar.feed()});
+  bar.clear();
+  if (!found) return std::unexpected(found.error());
+  report.findings.insert(report.findings.end(), found->begin(), found->end());
+  return {};
+}
+
+// Held shared, so that nobody writes meanwhile. `not_read` is why the data was not.
+Result<CheckReport> check_file(const CheckArguments& arguments, std::optional<Error>& not_read) {
   Queue queue;
+  const std::string& path = arguments.file;
   const auto store =
       open_when_let_go(queue, path, [&] { return FileStore::open(path, {.lock = LockMode::shared}); });
   if (!store) return std::unexpected(store.error());
-  return check_layer(queue, **store);
+  auto report = check_layer(queue, **store);
+  if (!report || report->unusable || !arguments.data) return report;
+  if (auto added = add_data_findings(queue, arguments, *report); !added) not_read = added.error();
+  return report;
 }
 
 std::string to_json(const CheckReport& report, const std::string& path) {
@@ -62,11 +85,13 @@ std::string places(const CheckReport& report, Gravity gravity) {
 }
 
 ExitStatus check(const CheckArguments& arguments) {
-  const auto report = check_file(arguments.file);
+  std::optional<Error> not_read;
+  const auto report = check_file(arguments, not_read);
   if (!report) return fail(report.error());
   const auto printed = print(arguments.json ? to_json(*report, arguments.file) : to_text(*report));
   if (!printed) return fail(printed.error());
   if (report->unusable) return fail(Error(report->unusable->what(), arguments.file, report->unusable->why()));
+  if (not_read) return fail(*not_read);
   if (report->damaged()) {
     return fail(Error("checked layer", arguments.file,
                       fmt::format("it is damaged in {}", places(*report, Gravity::damage))));
@@ -84,8 +109,15 @@ ExitStatus check(const CheckArguments& arguments) {
 
 void add_check(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<CheckArguments>();
-  CLI::App& command = add_command(app, "check", "Verify a layer's metadata", "[--json] FILE");
+  CLI::App& command = add_command(app, "check", "Verify a layer's metadata",
+                                  "[--data] [--accept-base] [--allow-base DIR] [--json] FILE");
   command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  command.add_flag(
+      "--data", arguments->data,
+      "Read all data of the layer and of the layers below it too, open the whole chain, and compare each "
+      "base with the SHA-256 that oxbow create --hash recorded.");
+  add_accept_base_flag(command, arguments->accept_base);
+  add_allow_base_option(command, arguments->allow_bases);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return check(*arguments); }; });
 }

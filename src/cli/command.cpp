@@ -50,6 +50,17 @@ void add_accept_base_flag(CLI::App& app, bool& accept) {
       "are.");
 }
 
+void add_allow_base_option(CLI::App& app, std::vector<std::string>& directories) {
+  app.add_option(
+         "--allow-base", directories,
+         "Let layers have their bases in that directory or below, and nowhere else. May be given several "
+         "times.")
+      ->type_name("DIR")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 void refuse_usage(const std::string& option, const std::string& why) {
   throw CLI::ValidationError(option, why);
 }

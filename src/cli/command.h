@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "cli/cli11.h"
 #include "formats/native/layout.h"
@@ -34,6 +35,9 @@ CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind);
 
 // Adds --accept-base.
 void add_accept_base_flag(CLI::App& app, bool& accept);
+
+// Adds --allow-base.
+void add_allow_base_option(CLI::App& app, std::vector<std::string>& directories);
 
 // Ends the parsing with a message about wrong usage. `option` is what is wrong.
 [[noreturn]] void refuse_usage(const std::string& option, const std::string& why);

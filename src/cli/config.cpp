@@ -147,6 +147,20 @@ class Reader {
     return {};
   }
 
+  // A path, or several.
+  [[nodiscard]] Done paths(const Entry& entry, std::vector<std::string>& out) const {
+    Entry one = entry;
+    const toml::array* const several = entry.value->as_array();
+    if (several == nullptr) return path(one, out.emplace_back());
+    if (several->empty()) return refuse(entry, "is an array of nothing");
+    for (const toml::node& each : *several) {
+      one.value = &each;
+      if (!each.is_string()) return wrong_type(entry, "a string, or an array of strings", each);
+      if (auto done = path(one, out.emplace_back()); !done) return done;
+    }
+    return {};
+  }
+
   // Text from a file, without what would break a message into lines.
   [[nodiscard]] static std::string printable(std::string_view text, std::size_t most = 64) {
     std::string out(text.substr(0, most));
@@ -240,6 +254,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"overlay", k_into_device<&Reader::path, &OfDevice::overlay>},
     Key<Device>{"base-format", read_base_format},
     Key<Device>{"accept-base", k_into_device<&Reader::flag, &OfDevice::accept_base>},
+    Key<Device>{"allow-base", k_into_device<&Reader::paths, &OfDevice::allow_bases>},
     Key<Device>{"ram", k_into_device_optional<&Reader::size, &OfDevice::ram>},
     Key<Device>{"prealloc", k_into_device<&Reader::flag, &OfDevice::preallocate>},
     Key<Device>{"budget", k_into_device_optional<&Reader::size, &OfDevice::budget>},

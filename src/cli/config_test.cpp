@@ -35,6 +35,7 @@ base = "golden.img"
 overlay = "/srv/my vm.oxb"
 base-format = "oxb"
 accept-base = true
+allow-base = ["images", "/srv/images"]
 default = true
 
 [[device]]
@@ -109,6 +110,7 @@ TEST(Config, SaysWhatToServe) {
   EXPECT_EQ(overlay.device.overlay, "/srv/my vm.oxb");
   EXPECT_EQ(overlay.device.base_kind, native::BaseKind::layer);
   EXPECT_TRUE(overlay.device.accept_base && overlay.is_default);
+  EXPECT_EQ(overlay.device.allow_bases, (std::vector<std::string>{"/etc/oxbow/images", "/srv/images"}));
   const ServedDeviceArguments& file = config.devices[2];
   EXPECT_EQ(file.name, "disk");
   EXPECT_EQ(file.device.file, "/etc/oxbow/disk.img");
@@ -156,9 +158,20 @@ TEST(Config, UnknownKeys) {
             "handshake-limit, on-full, reserve, log, log-level, log-file, pid-file, and [[device]]");
   EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
             " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
-            "accept-base, ram, prealloc, budget, file, offset, length, table, name, description, read-only, "
-            "direct, no-ring, default");
+            "accept-base, allow-base, ram, prealloc, budget, file, offset, length, table, name, description, "
+            "read-only, direct, no-ring, default");
   EXPECT_TRUE(refused("\"a\\nb\" = 1\n").starts_with(" line 1: a?b: is no key;"));
+}
+
+TEST(Config, DirectoriesOfBases) {
+  const Config config = parsed("[[device]]\nlayer = \"w.oxb\"\nallow-base = \"images\"\n");
+  EXPECT_EQ(config.devices[0].device.allow_bases, std::vector<std::string>{"/etc/oxbow/images"});
+  EXPECT_EQ(refused_in_device("layer = \"w\"\nallow-base = []"),
+            " line 3: allow-base: is an array of nothing");
+  EXPECT_EQ(refused_in_device("layer = \"w\"\nallow-base = [\"a\", 5]"),
+            " line 3: allow-base: has to be a string, or an array of strings, and is a whole number");
+  EXPECT_EQ(refused_in_device("layer = \"w\"\nallow-base = true"),
+            " line 3: allow-base: has to be a string, and is a boolean");
 }
 
 TEST(Config, ValuesOfTheWrongType) {

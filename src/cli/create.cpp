@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/progress.h"
 #include "jobs/create_layer.h"
 
 namespace oxbow {
@@ -19,9 +20,12 @@ void set_cluster(CreateSpec& spec, std::uint64_t bytes) {
   spec.cluster_shift = static_cast<std::uint32_t>(std::countr_zero(bytes));
 }
 
-ExitStatus create(const CreateSpec& spec) {
+ExitStatus create(CreateSpec& spec) {
   Queue queue;
+  ProgressBar bar("hashing");
+  spec.progress = bar.feed();
   const auto created = create_layer(queue, spec);
+  bar.clear();
   return created ? ExitStatus::done : fail(created.error());
 }
 
@@ -30,7 +34,8 @@ ExitStatus create(const CreateSpec& spec) {
 void add_create(CLI::App& app, Chosen& chosen) {
   auto spec = std::make_shared<CreateSpec>();
   CLI::App& command = add_command(app, "create", "Make a new layer over an image",
-                                  "--base IMAGE [--base-format FORMAT] [--cluster SIZE] [--size SIZE] LAYER");
+                                  "--base IMAGE [--base-format FORMAT] [--allow-base DIR] [--cluster SIZE] "
+                                  "[--size SIZE] [--hash] LAYER");
   command.add_option("LAYER", spec->path, "The file to make. It must not exist.")->type_name("")->required();
   command
       .add_option(
@@ -40,6 +45,7 @@ void add_create(CLI::App& app, Chosen& chosen) {
       ->type_name("IMAGE")
       ->required();
   add_base_format_option(command, spec->base_kind);
+  add_allow_base_option(command, spec->allow_bases);
   add_size_option(
       command, "--cluster", [spec](std::uint64_t bytes) { set_cluster(*spec, bytes); }, "SIZE",
       "How much is copied at the least when a part of it is written: a power of two from 4K to 1M; 4K "
@@ -50,6 +56,9 @@ void add_create(CLI::App& app, Chosen& chosen) {
       "The size of the device, not below that of the base, which is taken without this option. What is "
       "beyond the "
       "base reads as zeros.");
+  command.add_flag(
+      "--hash", spec->hash,
+      "Record the SHA-256 of all of the image, for oxbow check --data to compare. This reads all of it.");
   command.callback([spec, &chosen] { chosen = [spec] { return create(*spec); }; });
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/cli11.h"
 #include "jobs/open_device.h"
@@ -19,6 +20,7 @@ struct DeviceArguments {
   std::string overlay;
   native::BaseKind base_kind = native::BaseKind::raw;
   bool accept_base = false;
+  std::vector<std::string> allow_bases;
   std::optional<std::uint64_t> ram;
   bool preallocate = false;
   std::optional<std::uint64_t> budget;

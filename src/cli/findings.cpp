@@ -38,7 +38,8 @@ std::string lost_text(const Range& lost, std::uint32_t cluster_shift) {
 std::string to_text(const Finding& finding, std::uint32_t cluster_shift) {
   std::string out = fmt::format("{}: {}: {}", name_of(finding.gravity), finding.where, finding.why);
   for (const Range& lost : finding.lost) {
-    if (!lost.empty()) out += fmt::format("; cannot be read: {}", lost_text(lost, cluster_shift));
+    const char* const word = finding.where == "commit ring" ? "lost" : "cannot be read";
+    if (!lost.empty()) out += fmt::format("; {}: {}", word, lost_text(lost, cluster_shift));
   }
   if (const std::string more = details(finding); !more.empty()) out += fmt::format(" [{}]", more);
   return out;

@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 struct InfoArguments {
   std::string file;
+  std::vector<std::string> allow_bases;
   bool json = false;
 };
 
@@ -119,7 +120,9 @@ std::string to_text(const LayerInfo& info) {
 
 ExitStatus info(const InfoArguments& arguments) {
   Queue queue;
-  const auto found = layer_info(queue, arguments.file);
+  const auto bases = allowed_bases(arguments.allow_bases);
+  if (!bases) return fail(bases.error());
+  const auto found = layer_info(queue, arguments.file, *bases);
   if (!found) return fail(found.error());
   const auto printed = print(arguments.json ? to_json(*found) : to_text(*found));
   return printed ? ExitStatus::done : fail(printed.error());
@@ -129,9 +132,10 @@ ExitStatus info(const InfoArguments& arguments) {
 
 void add_info(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<InfoArguments>();
-  CLI::App& command =
-      add_command(app, "info", "Show a layer's header, its chain and its use of space", "[--json] FILE");
+  CLI::App& command = add_command(app, "info", "Show a layer's header, its chain and its use of space",
+                                  "[--allow-base DIR] [--json] FILE");
   command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  add_allow_base_option(command, arguments->allow_bases);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return info(*arguments); }; });
 }

@@ -20,6 +20,7 @@ constexpr std::size_t k_print_bytes = 65536;
 struct MapArguments {
   std::string file;
   bool accept_base = false;
+  std::vector<std::string> allow_bases;
   bool json = false;
 };
 
@@ -81,11 +82,15 @@ class MapPrinter {
 
 ExitStatus map(const MapArguments& arguments) {
   Queue queue;
-  const auto opened =
-      open_device(queue, LayerSpec{arguments.file},
-                  {.name = arguments.file, .writable = false, .accept_base = arguments.accept_base});
+  const auto opened = open_device(queue, LayerSpec{arguments.file},
+                                  {.name = arguments.file,
+                                   .writable = false,
+                                   .accept_base = arguments.accept_base,
+                                   .allow_bases = arguments.allow_bases});
   if (!opened) return fail(opened.error());
-  auto chain = layer_chain(queue, arguments.file);
+  const auto bases = allowed_bases(arguments.allow_bases);
+  if (!bases) return fail(bases.error());
+  auto chain = layer_chain(queue, arguments.file, *bases);
   if (!chain) return fail(chain.error());
   MapPrinter printer(std::move(*chain), arguments.json);
   auto mapped =
@@ -104,9 +109,10 @@ void add_map(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<MapArguments>();
   CLI::App& command =
       add_command(app, "map", "Show which parts of a layer are its own and where the others come from",
-                  "[--accept-base] [--json] FILE");
+                  "[--accept-base] [--allow-base DIR] [--json] FILE");
   command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
   add_accept_base_flag(command, arguments->accept_base);
+  add_allow_base_option(command, arguments->allow_bases);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return map(*arguments); }; });
 }

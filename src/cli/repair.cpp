@@ -21,6 +21,8 @@ struct RepairArguments {
   std::string file;
   RepairOptions options;
   bool accept_base = false;
+  bool discard_live = false;
+  std::vector<std::string> allow_bases;
   bool json = false;
 };
 
@@ -38,14 +40,19 @@ Result<RepairReport> repair_file(const RepairArguments& arguments) {
   OpenStores stores;
   RepairOptions options = arguments.options;
   const bool writable = !options.dry_run;
-  const auto store = stores.open_file(
-      arguments.file, {.writable = writable, .lock = writable ? LockMode::exclusive : LockMode::shared});
-  if (!store) {
-    return std::unexpected(store.error().why() == k_in_use_reason ? in_use_error(queue, arguments.file)
-                                                                  : store.error());
-  }
-  OpenContext context{
-      .queue = queue, .stores = stores, .writable = writable, .accept_base = arguments.accept_base};
+  auto bases = allowed_bases(arguments.allow_bases);
+  if (!bases) return std::unexpected(bases.error());
+  const auto store = open_when_let_go(queue, arguments.file, [&] {
+    return stores.open_file(
+        arguments.file, {.writable = writable, .lock = writable ? LockMode::exclusive : LockMode::shared});
+  });
+  if (!store) return std::unexpected(store.error());
+  OpenContext context{.queue = queue,
+                      .stores = stores,
+                      .writable = writable,
+                      .accept_base = arguments.accept_base,
+                      .bases = std::move(*bases)};
+  context.live.discard = arguments.discard_live;
   options.recover = [&] { return recover_file(context, arguments.file); };
   return repair_layer(queue, **store, options);
 }
@@ -103,6 +110,7 @@ void add_pages(CLI::App& command, const std::string& name, std::vector<std::uint
   command.add_option(name, pages, description)
       ->type_name("PAGE")
       ->expected(1)
+      ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
@@ -110,9 +118,10 @@ void add_pages(CLI::App& command, const std::string& name, std::vector<std::uint
 
 void add_repair(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<RepairArguments>();
-  CLI::App& command =
-      add_command(app, "repair", "Mend a layer's metadata",
-                  "[--dry-run] [--accept-older PAGE] [--drop PAGE] [--accept-base] [--json] FILE");
+  CLI::App& command = add_command(app, "repair", "Mend a layer's metadata",
+                                  "[--dry-run] [--accept-older PAGE] [--drop PAGE] [--drop-ring] "
+                                  "[--accept-base] "
+                                  "[--allow-base DIR] [--discard-live] [--json] FILE");
   command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
   command.add_flag("--dry-run", arguments->options.dry_run, "Say what would be done, and write nothing.");
   add_pages(
@@ -123,7 +132,16 @@ void add_repair(CLI::App& app, Chosen& chosen) {
       command, "--drop", arguments->options.drop,
       "Give that damaged state page up: what was written to its part of the device is gone, and the base "
       "shows through. May be given several times.");
+  command.add_flag(
+      "--drop-ring", arguments->options.drop_ring,
+      "Give up what lies in the commit ring behind a damaged record, and that record: flushed writes are "
+      "lost.");
   add_accept_base_flag(command, arguments->accept_base);
+  add_allow_base_option(command, arguments->allow_bases);
+  command.add_flag(
+      "--discard-live", arguments->discard_live,
+      "Go on with what is on the disk when the live state that a killed process left is missing or unfit: "
+      "writes that were not flushed are lost then.");
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return repair(*arguments); }; });
 }

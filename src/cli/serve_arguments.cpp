@@ -13,7 +13,7 @@ namespace {
 
 // The options that say something about the DEVICE of the command line.
 constexpr std::array k_of_device{"--name",    "--description", "--read-only",  "--direct",
-                                 "--no-ring", "--accept-base", "--base-format"};
+                                 "--no-ring", "--accept-base", "--allow-base", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 

@@ -41,6 +41,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .direct = each.direct,
                        .ring = !each.no_ring,
                        .accept_base = each.device.accept_base,
+                       .allow_bases = each.device.allow_bases,
                        .origin = each.origin});
   }
   const auto chosen = std::ranges::find(given, true, &ServedDeviceArguments::is_default);

@@ -51,7 +51,8 @@ Result<void> Serving::open_devices() {
                                .reserve_bytes = parts_->plan.reserve_bytes,
                                .on_full = parts_->plan.on_full,
                                .log = parts_->plan.log,
-                               .accept_base = each.accept_base});
+                               .accept_base = each.accept_base,
+                               .allow_bases = each.allow_bases});
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
     parts_->devices.push_back(std::move(*opened));
   }

@@ -25,6 +25,7 @@ struct DeviceToServe {
   bool direct = false;
   bool ring = true;
   bool accept_base = false;
+  std::vector<std::string> allow_bases = {};
   std::string origin;  // where it was asked for ("vm.toml line 3"), to begin errors with; may be empty
 };
 

@@ -117,6 +117,7 @@ Result<CheckReport> check_layer(Queue& queue, Store& layer) {
       });
   if (!scanned) return std::unexpected(scanned.error());
   check_records_against(facts, *raw, report.findings);
+  report.ring_records = check_ring(queue, layer, *raw, facts, report.findings);
   doubt_superblocks(facts, report.findings);
   check_length(*raw, layer.size(), std::move(cut_off), report);
   return report;

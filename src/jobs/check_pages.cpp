@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "jobs/check_parts.h"
@@ -166,6 +167,9 @@ PageVerdict judge_page(std::uint64_t index, const PageSlots& slots, const RawHea
 void check_page(std::uint64_t index, const PageSlots& slots, const PageVerdict& verdict, const RawHead& raw,
                 PageFacts& facts, std::vector<Finding>& findings) {
   tell_faults(index, slots, verdict, raw, findings);
+  facts.covered[index] = verdict.content.damaged ? std::numeric_limits<std::uint64_t>::max()
+                         : verdict.content.empty ? 0
+                                                 : verdict.content.page.ring_seq;
   for (std::uint32_t slot = 0; slot < 2; ++slot) {
     const StatePage& page = slots.pages[slot];
     const bool sealed =

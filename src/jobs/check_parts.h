@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,8 @@ struct PageFacts {
   std::uint64_t ring_seq = 0;       // the highest
   bool foreign_epoch = false;       // a slot with a right checksum is of an epoch above the superblock's
   std::uint64_t highest_epoch = 0;  // of all slots with a right checksum
+  // Up to which ring record each stored page holds what the records say; everything, for a damaged one.
+  std::map<std::uint64_t, std::uint64_t> covered = {};
 };
 
 // What is wrong with one slot of a page. Thread safety: a value.
@@ -56,5 +59,26 @@ void check_page(std::uint64_t index, const PageSlots& slots, const PageVerdict& 
                 PageFacts& facts, std::vector<Finding>& findings);
 // What the records say once all pages are known.
 void check_records_against(const PageFacts& facts, const RawHead& raw, std::vector<Finding>& findings);
+
+// A record behind the place where the commit ring ends.
+struct LaterRecord {
+  std::uint64_t position = 0;  // from the ring's start, bytes
+  std::uint64_t sequence = 0;
+  std::vector<Range> ranges;  // of the device, bytes
+};
+// What an opening makes of the commit ring of a layer that is in use. Thread safety: a value.
+struct RingVerdict {
+  std::uint64_t alive = 0;  // records that are replayed
+  std::uint64_t first = 0;  // their sequences
+  std::uint64_t last = 0;
+  std::uint64_t end = 0;            // where the sound ones end, from the ring's start
+  std::uint64_t last_sound = 0;     // the last one's sequence, 0 without one
+  std::vector<LaterRecord> beyond;  // alive, and not reached: what lies at `end` is damaged
+};
+[[nodiscard]] Result<RingVerdict> judge_ring(Queue& queue, Store& layer, const RawHead& raw,
+                                             const PageFacts& facts);
+// Tells what is to be replayed, and what cannot be. Returns how many records are alive.
+std::uint64_t check_ring(Queue& queue, Store& layer, const RawHead& raw, const PageFacts& facts,
+                         std::vector<Finding>& findings);
 
 }  // namespace oxbow

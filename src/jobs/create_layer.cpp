@@ -92,6 +92,23 @@ Result<LayerDescription> begin_description(const CreateSpec& spec) {
   return description;
 }
 
+// The base is held, but a raw one may be written to by those who don't ask for locks.
+Result<void> add_hash(Queue& queue, const DescribedBase& base, const CreateSpec& spec,
+                      native::BaseRecord& record) {
+  const auto hash = hash_base(queue, base.target, spec.base, spec.progress);
+  if (!hash) return std::unexpected(hash.error());
+  if (base.store != nullptr) {
+    const auto now = base.store->current_identity();
+    if (!now) return std::unexpected(now.error());
+    if (now->mtime_ns != base.store->identity().mtime_ns)
+      return std::unexpected(
+          Error(k_what, spec.path, "its base, " + spec.base + ", was changed while it was hashed"));
+  }
+  record.sha256 = *hash;
+  record.flags |= native::k_base_has_sha256;
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> recorded_base_path(const std::string& layer_path, const std::string& base_path) {
@@ -113,9 +130,15 @@ Result<void> create_layer(Queue& queue, const CreateSpec& spec) {
   if (!description) return std::unexpected(description.error());
   OpenStores stores;
   OpenContext context{queue, stores};
+  auto bases = allowed_bases(spec.allow_bases);
+  if (!bases) return std::unexpected(bases.error());
+  context.bases = std::move(*bases);
   const auto base = describe_base(context, spec.base, spec.base_kind, description->uuid);
   if (!base) return std::unexpected(base.error());
   description->base = base->record;
+  if (spec.hash) {
+    if (auto hashed = add_hash(queue, *base, spec, description->base); !hashed) return hashed;
+  }
   description->size_bytes = spec.size_bytes.value_or(base->record.size);
 
   auto file = TemporaryFile::make(spec.path);

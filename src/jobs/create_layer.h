@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "formats/native/layout.h"
+#include "jobs/hash_base.h"
 #include "os/queue.h"
 #include "oxbow/error.h"
 
@@ -18,10 +20,13 @@ struct CreateSpec {
   native::BaseKind base_kind = native::BaseKind::raw;
   std::optional<std::uint64_t> size_bytes;  // without it the base's
   std::uint32_t cluster_shift = native::k_smallest_cluster_shift;
+  bool hash = false;                          // record the SHA-256 of the base, which reads all of it
+  std::vector<std::string> allow_bases = {};  // directories: BasePolicy has what they mean
+  TellProgress progress = {};                 // of the hash
 };
 
 // Makes the layer under a temporary name in its directory, makes it durable and gives it its name: whoever sees the
-// name sees a whole layer. The base is read only where it is sampled. `queue` is the calling thread's and is
+// name sees a whole layer. The base is read only where it is sampled, but for `hash`. `queue` is the calling thread's and is
 // waited on.
 [[nodiscard]] Result<void> create_layer(Queue& queue, const CreateSpec& spec);
 

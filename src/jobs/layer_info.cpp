@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "formats/native/codec.h"
 #include "stores/file/file_store.h"
@@ -50,9 +51,17 @@ Result<native::Superblock> identity_of(Queue& queue, Store& store, bool& packed)
 }
 
 // The layers below `superblock`, whose file is `path`, up to the first that cannot be looked at.
-void follow(Queue& queue, std::string path, native::Superblock superblock, std::vector<ChainLink>& chain) {
+void follow(Queue& queue, std::string path, FileIdentity identity, native::Superblock superblock,
+            const BasePolicy& bases, std::vector<ChainLink>& chain) {
   while (superblock.base.kind != native::BaseKind::none) {
-    path = resolve_base_path(path, native::base_path(superblock));
+    const std::string above = std::exchange(path, resolve_base_path(path, native::base_path(superblock)));
+    const auto admitted = admit_base(bases, above, &identity, path);
+    if (!admitted) {
+      chain.push_back({.path = path,
+                       .layer = superblock.base.kind == native::BaseKind::layer,
+                       .problem = admitted.error().why()});
+      return;
+    }
     if (superblock.base.kind == native::BaseKind::raw) {
       chain.push_back(raw_link(path));
       return;
@@ -71,11 +80,13 @@ void follow(Queue& queue, std::string path, native::Superblock superblock, std::
     chain.push_back(std::move(link));
     if (!found) return;
     superblock = *found;
+    identity = (*store)->identity();
   }
 }
 
-std::vector<ChainLink> chain_from(Queue& queue, const std::string& path, const native::Superblock& superblock,
-                                  bool packed) {
+std::vector<ChainLink> chain_from(Queue& queue, const std::string& path, const FileStore& store,
+                                  const native::Superblock& superblock, bool packed,
+                                  const BasePolicy& bases) {
   std::vector<ChainLink> chain;
   chain.push_back({.path = path,
                    .layer = true,
@@ -83,11 +94,12 @@ std::vector<ChainLink> chain_from(Queue& queue, const std::string& path, const n
                    .size_bytes = superblock.size,
                    .allocated_bytes = allocated_bytes(path),
                    .problem = {}});
-  follow(queue, path, superblock, chain);
+  follow(queue, path, store.identity(), superblock, bases, chain);
   return chain;
 }
 
-Result<LayerInfo> packed_info(Queue& queue, Store& store, const std::string& path) {
+Result<LayerInfo> packed_info(Queue& queue, FileStore& store, const std::string& path,
+                              const BasePolicy& bases) {
   const auto index = read_packed_index(queue, store);
   if (!index) return std::unexpected(index.error());
   const packed::Header& header = index->header();
@@ -100,33 +112,33 @@ Result<LayerInfo> packed_info(Queue& queue, Store& store, const std::string& pat
                             .file_bytes = index->trailer().file_bytes,
                             .frames = index->frames().size(),
                             .frame_bytes = index->frame_bytes()};
-  info.chain = chain_from(queue, path, info.report.superblock, true);
+  info.chain = chain_from(queue, path, store, info.report.superblock, true, bases);
   return info;
 }
 
 }  // namespace
 
-Result<LayerInfo> layer_info(Queue& queue, const std::string& path) {
+Result<LayerInfo> layer_info(Queue& queue, const std::string& path, const BasePolicy& bases) {
   const auto store = FileStore::open(path, {});
   if (!store) return std::unexpected(store.error());
   const auto is_packed = has_packed_magic(queue, **store);
   if (!is_packed) return std::unexpected(is_packed.error());
-  if (*is_packed) return packed_info(queue, **store, path);
+  if (*is_packed) return packed_info(queue, **store, path, bases);
   auto report = check_layer(queue, **store);
   if (!report) return std::unexpected(report.error());
   if (report->unusable) return std::unexpected(*report->unusable);
   if (const auto head = read_layer_head(queue, **store); !head) return std::unexpected(head.error());
-  auto chain = chain_from(queue, path, report->superblock, false);
+  auto chain = chain_from(queue, path, **store, report->superblock, false, bases);
   return LayerInfo{.report = std::move(*report), .packed = std::nullopt, .chain = std::move(chain)};
 }
 
-Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path) {
+Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path, const BasePolicy& bases) {
   const auto store = FileStore::open(path, {});
   if (!store) return std::unexpected(store.error());
   bool packed = false;
   const auto superblock = identity_of(queue, **store, packed);
   if (!superblock) return std::unexpected(superblock.error());
-  return chain_from(queue, path, *superblock, packed);
+  return chain_from(queue, path, **store, *superblock, packed, bases);
 }
 
 }  // namespace oxbow

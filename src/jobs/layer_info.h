@@ -9,6 +9,7 @@
 #include "jobs/check_layer.h"
 #include "os/queue.h"
 #include "oxbow/error.h"
+#include "targets/cow/base_policy.h"
 
 namespace oxbow {
 
@@ -39,10 +40,11 @@ struct LayerInfo {
 };
 
 // Looks at a layer, packed or not, without locking anything, so that one that is being served can be looked at.
-// Bases that cannot be opened are told in the chain. Blocking.
-[[nodiscard]] Result<LayerInfo> layer_info(Queue& queue, const std::string& path);
+// Bases that cannot be opened are told in the chain; those that `bases` doesn't allow are not looked at. Blocking.
+[[nodiscard]] Result<LayerInfo> layer_info(Queue& queue, const std::string& path, const BasePolicy& bases);
 
 // The chain alone.
-[[nodiscard]] Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path);
+[[nodiscard]] Result<std::vector<ChainLink>> layer_chain(Queue& queue, const std::string& path,
+                                                         const BasePolicy& bases);
 
 }  // namespace oxbow

@@ -51,8 +51,10 @@ std::optional<Error> other_base(const CowTarget& layer, const OverlaySpec& spec)
 }
 
 Opened open_target(OpenContext& context, const OverlaySpec& spec) {
+  context.bases.files.push_back(spec.base);
   if (!std::filesystem::exists(std::filesystem::symlink_status(spec.layer))) {
     CreateSpec create;
+    create.allow_bases = context.bases.directories;
     create.path = spec.layer;
     create.base = spec.base;
     create.base_kind = spec.base_kind;
@@ -105,6 +107,9 @@ Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const Ope
                       .reserve_bytes = options.reserve_bytes,
                       .accept_base = options.accept_base,
                       .ring = options.ring};
+  auto bases = allowed_bases(options.allow_bases);
+  if (!bases) return std::unexpected(bases.error());
+  context.bases = std::move(*bases);
   auto target = std::visit([&](const auto& each) { return open_target(context, each); }, spec);
   if (!target) return std::unexpected(target.error());
   opened.device = std::make_unique<Device>(std::move(*target), Device::Options{.name = options.name,

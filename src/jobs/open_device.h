@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "device/device.h"
 #include "formats/native/layout.h"
@@ -62,6 +63,7 @@ struct OpenOptions {
   OnFull on_full = OnFull::error;
   Log* log = nullptr;        // borrowed, as long as the device; null: silent
   bool accept_base = false;  // take a base whose modification time alone differs from what the layer recorded
+  std::vector<std::string> allow_bases = {};  // directories: BasePolicy has what they mean
 };
 
 // A device, and the files it has open. Thread safety: as Device; closed and destroyed by one thread.

@@ -47,6 +47,7 @@ class Repair {
   [[nodiscard]] bool mendable(std::string_view where) const;
   [[nodiscard]] Result<void> mend_length();
   [[nodiscard]] Result<void> mend_proven_pages();
+  [[nodiscard]] Result<void> cut_ring();
   [[nodiscard]] Result<void> recover();
   [[nodiscard]] Result<void> mend_superblocks();
   [[nodiscard]] Result<void> mend_records();
@@ -92,6 +93,11 @@ Result<void> Repair::look() {
 }
 
 Result<void> Repair::check_options() const {
+  const auto ring_is_damaged = [](const Finding& each) {
+    return each.where == "commit ring" && each.gravity == Gravity::damage;
+  };
+  if (options_.drop_ring && std::ranges::none_of(now_.findings, ring_is_damaged))
+    return std::unexpected(refused("its commit ring is not damaged"));
   for (const auto* pages : {&options_.accept_older, &options_.drop}) {
     for (const std::uint64_t page : *pages) {
       const auto found = bad_pages_.find(page);
@@ -165,6 +171,26 @@ Result<void> Repair::mend_proven_pages() {
   if (!options_.dry_run) return look();
   std::erase_if(bad_pages_, proven);
   return {};
+}
+
+// The last record first: what is left always ends where it ended, or is told to be damaged.
+Result<void> Repair::cut_ring() {
+  if (!options_.drop_ring) return {};
+  const auto ring = judge_ring(queue_, layer_, raw_, facts_);
+  if (!ring) return std::unexpected(ring.error());
+  std::vector<Range> lost;
+  for (const LaterRecord& each : ring->beyond)
+    lost.insert(lost.end(), each.ranges.begin(), each.ranges.end());
+  did("commit ring",
+      fmt::format("cut off behind sequence {}; {} records are given up, and the damaged one",
+                  ring->last_sound, ring->beyond.size()),
+      std::move(lost));
+  const std::array<std::byte, native::k_ring_align_bytes> zeros{};
+  for (auto each = ring->beyond.rbegin(); each != ring->beyond.rend(); ++each) {
+    const std::uint64_t at = raw_.head.superblock.ring_offset + each->position;
+    if (auto written = write(at, zeros); !written) return written;
+  }
+  return options_.dry_run ? Result<void>{} : look();
 }
 
 Result<void> Repair::recover() {
@@ -288,8 +314,9 @@ Result<void> Repair::run() {
   if (raw_.unusable) return {};
   if (!raw_.metadata_there) return {};
   if (auto checked = check_options(); !checked) return checked;
-  for (const auto step : {&Repair::mend_length, &Repair::mend_proven_pages, &Repair::recover,
-                          &Repair::mend_superblocks, &Repair::mend_records, &Repair::give_up_pages}) {
+  for (const auto step :
+       {&Repair::mend_length, &Repair::mend_proven_pages, &Repair::cut_ring, &Repair::recover,
+        &Repair::mend_superblocks, &Repair::mend_records, &Repair::give_up_pages}) {
     if (auto done = (this->*step)(); !done) return done;
   }
   if (mendable("holder")) {
@@ -310,7 +337,8 @@ std::vector<Finding> left_over(const RepairReport& report, const RepairOptions& 
       return each.page && std::ranges::find(pages, *each.page) != pages.end();
     };
     const bool recovered = each.gravity == Gravity::note && options.recover != nullptr;
-    return each.mendable || recovered || named(options.accept_older) || named(options.drop);
+    const bool cut = options.drop_ring && each.where == "commit ring";
+    return each.mendable || recovered || cut || named(options.accept_older) || named(options.drop);
   });
   return left;
 }

@@ -20,6 +20,8 @@ struct RepairOptions {
   std::vector<std::uint64_t> accept_older = {};
   // Damaged state pages that are to be given up: their clusters become absent, and the base shows through.
   std::vector<std::uint64_t> drop = {};
+  // Give up the records of the commit ring that lie behind a damaged one, and the damaged one.
+  bool drop_ring = false;
   // Opens the layer for writing, as serving it does, and closes it: what an unclean end needs. The store is the
   // same one. Without it such a layer is left as it is.
   std::function<Result<void>()> recover = {};

@@ -138,7 +138,7 @@ Result<native::BaseRecord> sample_again(Queue& queue, const UnpackSpec& spec,
   };
   OpenStores stores;
   OpenContext context{queue, stores, false, false, spec.accept_base};
-  const auto same = open_base_of(context, spec.out, recorded, 1);
+  const auto same = open_base_of(context, spec.out, nullptr, recorded, 1);
   if (!same) return refuse(same.error());
   const std::string path = resolve_base_path(spec.out, native::base_path(recorded));
   auto described = describe_base(context, path, native::BaseKind::raw, uuid);

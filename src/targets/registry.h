@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "oxbow/error.h"
+#include "targets/cow/base_policy.h"
 #include "targets/cow/live_choice.h"
 #include "targets/target.h"
 
@@ -31,6 +32,7 @@ struct OpenContext {
   std::uint64_t reserve_bytes =
       0;                     // to be kept free on the file systems of files that are opened for writing
   bool accept_base = false;  // a base whose modification time changed is accepted when its samples are equal
+  BasePolicy bases = {};     // which bases layers may name
   LiveSettings live = {};    // where layers keep their live states
   bool ring = true;          // small flushes go to the commit rings of layers
   std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};  // that are open: one target per layer

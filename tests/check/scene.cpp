@@ -56,6 +56,27 @@ void Scene::write(Disk& disk, std::span<const std::pair<std::uint64_t, char>> wr
   disk->forget_submitter();
 }
 
+Scene::Disk Scene::in_ring() {
+  const Disk disk = clean();
+  const auto layer = store(disk);
+  CowTarget::Options options{.writable = true, .ring = layer};
+  options.ring_growth = {.first_bytes = 64 << 10, .step_bytes = 16 << 10, .most_bytes = 128 << 10};
+  auto target = CowTarget::open(queue, layer, nullptr, options);
+  EXPECT_TRUE(target) << target.error().text();
+  Device device(*target, {.name = "scene"}, queue);
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    const std::vector<std::byte> data(4096, static_cast<std::byte>('1' + i));
+    const std::uint64_t at = (100 + i) * 4096;
+    EXPECT_TRUE(
+        run_blocking(queue, [&](Io& io) { return device.write(io, at, data, Durability::with_flush); }).ok());
+    EXPECT_TRUE(run_blocking(queue, [&](Io& io) { return device.flush(io); }).ok());
+    queue.drain();
+  }
+  auto cut = std::make_shared<SimDisk>(*disk);
+  cut->forget_submitter();
+  return cut;
+}
+
 void Scene::list_structures() {
   using What = Structure::What;
   const native::Superblock& s = superblock;

@@ -53,6 +53,8 @@ class Scene {
   [[nodiscard]] Disk clean() const { return std::make_shared<sim::SimDisk>(*clean_); }
   // Flushed, and then not closed.
   [[nodiscard]] Disk in_use() const { return std::make_shared<sim::SimDisk>(*in_use_); }
+  // The same with records in its commit ring that are to be replayed.
+  [[nodiscard]] Disk in_ring();
   [[nodiscard]] const std::vector<Structure>& structures() const noexcept { return structures_; }
   [[nodiscard]] const Structure& structure(const std::string& name) const;
 

@@ -149,7 +149,8 @@ layer = "old.oxb"
 
     def test_options_that_belong_to_one_device(self):
         self.write("[[device]]\nram = 4096\n")
-        for option in (["--name", "a"], ["--description", "a"], ["--read-only"], ["--direct"], ["--accept-base"]):
+        for option in (["--name", "a"], ["--description", "a"], ["--read-only"], ["--direct"], ["--accept-base"],
+                       ["--allow-base", "/"]):
             self.refuse(2, f"wrong usage: {option[0]}: belongs to a DEVICE; with --config, it is a key of its device; "
                         "see oxbow serve --help", "serve", "--config", "vm.toml", *option)
         self.refuse(2, "wrong usage: DEVICE: makes no sense with --config, which names them; see oxbow serve --help",

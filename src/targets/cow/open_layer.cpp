@@ -87,9 +87,17 @@ Result<std::shared_ptr<Target>> open_packed_base(OpenContext& context, const std
   return *layer;
 }
 
-Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::string& path,
-                                          const native::Superblock& superblock, unsigned depth) {
+Result<std::shared_ptr<Target>> open_base(OpenContext& context, const std::string& layer_path,
+                                          const FileIdentity* above, const native::Superblock& superblock,
+                                          unsigned depth) {
   if (superblock.base.kind == BaseKind::none) return nullptr;
+  const std::string path = resolve_base_path(layer_path, native::base_path(superblock));
+  const auto admitted = admit_base(context.bases, layer_path, above, path);
+  if (!admitted) return std::unexpected(admitted.error());
+  // Held while it is opened below, so that what is opened is what was admitted. Why it can't be, is told there.
+  const auto held = open_raw(context, path);
+  if (held && !admitted->is((*held)->identity()))
+    return std::unexpected(Error("cannot open file", path, "it was replaced while it was opened"));
   if (superblock.base.kind == BaseKind::raw) return open_raw_base(context, path, superblock);
   if (is_packed(context.queue, path)) return open_packed_base(context, path, superblock, depth);
   auto layer = open_at_depth(context, path, false, depth + 1);
@@ -151,8 +159,7 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     head = read_layer_head(context.queue, **store);
   }
   if (!head) return std::unexpected(head.error());
-  const std::string base_path = resolve_base_path(path, native::base_path(head->superblock));
-  auto base = open_base(context, base_path, head->superblock, depth);
+  auto base = open_base(context, path, &(*store)->identity(), head->superblock, depth);
   if (!base) {
     return std::unexpected(cannot_open(path, "its base can't be used: " + base.error().text()));
   }
@@ -192,12 +199,13 @@ std::string resolve_base_path(const std::string& layer_path, const std::string& 
 }
 
 Result<std::shared_ptr<Target>> open_base_of(OpenContext& context, const std::string& path,
-                                             const native::Superblock& superblock, unsigned depth) {
+                                             const FileIdentity* layer, const native::Superblock& superblock,
+                                             unsigned depth) {
   if (depth > k_deepest_chain) {
     return std::unexpected(
         cannot_open(path, fmt::format("its chain is deeper than {} layers", k_deepest_chain)));
   }
-  return open_base(context, resolve_base_path(path, native::base_path(superblock)), superblock, depth);
+  return open_base(context, path, layer, superblock, depth);
 }
 
 Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path) {

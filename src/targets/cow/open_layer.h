@@ -26,8 +26,10 @@ class FileStore;
 [[nodiscard]] Result<std::shared_ptr<CowTarget>> open_layer(OpenContext& context, const std::string& path);
 
 // Opens the base that `superblock`, of a layer whose file is `path`, has recorded, and checks that it still is the
-// one; null when the layer has none. `depth` is the layer's place in the chain, from 1 on.
+// one; null when the layer has none. `layer` is that file, which is open, or null when it is only being made.
+// `depth` is the layer's place in the chain, from 1 on.
 [[nodiscard]] Result<std::shared_ptr<Target>> open_base_of(OpenContext& context, const std::string& path,
+                                                           const FileIdentity* layer,
                                                            const native::Superblock& superblock,
                                                            unsigned depth);
 

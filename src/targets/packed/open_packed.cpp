@@ -24,7 +24,8 @@ Result<std::shared_ptr<PackedTarget>> open_packed(OpenContext& context, const st
   if (!file) return std::unexpected(file.error());
   auto store = PackedStore::open(context.queue, *file);
   if (!store) return std::unexpected(store.error());
-  auto base = open_base_of(context, path, packed::as_superblock((*store)->index().header()), depth);
+  auto base = open_base_of(context, path, &(*file)->identity(),
+                           packed::as_superblock((*store)->index().header()), depth);
   if (!base) {
     return std::unexpected(
         Error("cannot open packed layer", path, "its base can't be used: " + base.error().text()));
