@@ -41,9 +41,9 @@ enum class Canary : std::uint8_t {
   ring_replay_without_ring_seq,
   // a flush record counts ring records as covered before the flush is completed
   ring_start_of_running_flush,
-  full_change_not_retried,   // a change that waited for room is answered without being tried again
-  full_flush_not_held,       // flushes go on while changes wait for room
-  slots_without_room,        // a page's slots get no room before its first cluster is acknowledged
+  full_change_not_retried,  // a change that waited for room is answered without being tried again
+  full_flush_not_held,      // flushes go on while changes wait for room
+  slots_without_room,       // a page's slots get no room before its first cluster is acknowledged
 };
 
 struct CanaryName {

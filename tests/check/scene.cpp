@@ -60,7 +60,8 @@ Scene::Disk Scene::in_ring() {
   const Disk disk = clean();
   const auto layer = store(disk);
   CowTarget::Options options{.writable = true, .ring = layer};
-  options.ring_growth = {.first_bytes = 64 << 10, .step_bytes = 16 << 10, .most_bytes = 128 << 10};
+  options.ring_growth = {
+      .small_flushes = 1, .first_bytes = 64 << 10, .step_bytes = 16 << 10, .most_bytes = 128 << 10};
   auto target = CowTarget::open(queue, layer, nullptr, options);
   EXPECT_TRUE(target) << target.error().text();
   Device device(*target, {.name = "scene"}, queue);

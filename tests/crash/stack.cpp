@@ -56,7 +56,8 @@ Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_per
     CowTarget::Options options{.writable = to_write};
     if (shape_.ring) {
       options.ring = store;
-      options.ring_growth = {.first_bytes = 32 << 10, .step_bytes = 16 << 10, .most_bytes = 64 << 10};
+      options.ring_growth = {
+          .small_flushes = 1, .first_bytes = 32 << 10, .step_bytes = 16 << 10, .most_bytes = 64 << 10};
     }
     auto opened = CowTarget::open(queue_, store, below, options);
     if (!opened && is_top && !writable && opened.error().why() == k_needs_recovery_reason) {

@@ -84,7 +84,8 @@ struct World {
     CowTarget::Options how{.writable = true};
     if (with_ring) {
       how.ring = store;
-      how.ring_growth = {.first_bytes = 32 << 10, .step_bytes = 32 << 10, .most_bytes = 64 << 10};
+      how.ring_growth = {
+          .small_flushes = 1, .first_bytes = 32 << 10, .step_bytes = 32 << 10, .most_bytes = 64 << 10};
     }
     auto target = CowTarget::open(queue, store, std::move(base), std::move(how));
     ASSERT_TRUE(target) << target.error().text();

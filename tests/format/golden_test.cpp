@@ -266,9 +266,11 @@ void GoldenFiles::cut_off(Store& layer, Device& device) {
 
 // A session whose small flushes are in the commit ring and nowhere else: what they wrote to its place is lost.
 void GoldenFiles::append(const std::shared_ptr<Store>& layer, const std::shared_ptr<Target>& base) {
-  auto target = CowTarget::open(
-      queue_, layer, base,
-      {.writable = true, .ring = layer, .ring_growth = {.first_bytes = 32 << 10, .step_bytes = 32 << 10}});
+  auto target =
+      CowTarget::open(queue_, layer, base,
+                      {.writable = true,
+                       .ring = layer,
+                       .ring_growth = {.small_flushes = 1, .first_bytes = 32 << 10, .step_bytes = 32 << 10}});
   ASSERT_TRUE(target) << target.error().text();
   const std::uint64_t data = (*target)->superblock().data_offset;
   Device device(*target, {.name = "ring"}, queue_);

@@ -15,7 +15,8 @@ void CommitRing::full_flush_done(bool would_fit) noexcept {
   covered_ = covering_;
   position_ = 0;
   alive_ = false;
-  if (would_fit && on()) wanted_ = std::max(wanted_, std::min(growth_.first_bytes, growth_.most_bytes));
+  if (!would_fit || !on() || ++small_flushes_ < growth_.small_flushes) return;
+  wanted_ = std::max(wanted_, std::min(growth_.first_bytes, growth_.most_bytes));
 }
 
 Range CommitRing::unready() const noexcept {

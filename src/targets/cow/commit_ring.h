@@ -23,8 +23,10 @@ namespace oxbow {
 // the rest from the flush worker alone, and while a layer is opened and closed.
 class CommitRing {
  public:
-  // How much of the room is made ready for fast writes: at first, at a time, and at most.
+  // When room is made ready for fast writes, and how much: at first, at a time, and at most. A layer that is only used
+  // for a moment doesn't take it.
   struct Growth {
+    std::uint32_t small_flushes = 4;  // that were full ones, since the opening
     std::uint64_t first_bytes = 4 << 20;
     std::uint64_t step_bytes = 1 << 20;
     std::uint64_t most_bytes = native::k_ring_bytes;
@@ -81,6 +83,7 @@ class CommitRing {
   std::uint64_t sequence_ = 0;
   std::uint64_t covered_ = 0;
   std::uint64_t covering_ = 0;
+  std::uint32_t small_flushes_ = 0;
   bool alive_ = false;
 };
 
