@@ -50,16 +50,22 @@ ExitStatus fail(const Error& error);
 
 // The subcommands.
 void add_check(CLI::App& app, Chosen& chosen);
+void add_close(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
 void add_list(CLI::App& app, Chosen& chosen);
 void add_map(CLI::App& app, Chosen& chosen);
+void add_merge(CLI::App& app, Chosen& chosen);
 void add_pack(CLI::App& app, Chosen& chosen);
+void add_reopen_ro(CLI::App& app, Chosen& chosen);
+void add_reset(CLI::App& app, Chosen& chosen);
+void add_resize(CLI::App& app, Chosen& chosen);
 void add_repair(CLI::App& app, Chosen& chosen);
 void add_serve(CLI::App& app, Chosen& chosen);
 void add_status(CLI::App& app, Chosen& chosen);
 void add_sync(CLI::App& app, Chosen& chosen);
 void add_table(CLI::App& app, Chosen& chosen);
 void add_unpack(CLI::App& app, Chosen& chosen);
+void add_watch(CLI::App& app, Chosen& chosen);
 
 }  // namespace oxbow

@@ -47,10 +47,16 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_repair(app, chosen);
   add_pack(app, chosen);
   add_unpack(app, chosen);
+  add_merge(app, chosen);
+  add_reset(app, chosen);
+  add_resize(app, chosen);
   add_list(app, chosen);
   add_status(app, chosen);
   add_table(app, chosen);
   add_sync(app, chosen);
+  add_watch(app, chosen);
+  add_close(app, chosen);
+  add_reopen_ro(app, chosen);
   if (const std::string why = wrong_command(app, argc, argv); !why.empty()) return wrong_usage(app, why);
   try {
     app.parse(argc, argv);

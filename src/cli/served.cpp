@@ -2,6 +2,8 @@
 #include "cli/served.h"
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "control/client.h"
@@ -17,6 +19,38 @@ Result<nlohmann::ordered_json> ask_served(const std::string& name, const std::st
   const auto process = control::find_served(run_directory_path(), name);
   if (!process) return std::unexpected(process.error());
   return control::Client(*process).get("/v1/devices/" + name + rest);
+}
+
+Result<control::Record> find_served_process(const std::string& name) {
+  return control::find_served(run_directory_path(), name);
+}
+
+Result<nlohmann::ordered_json> tell_served(const control::Record& process, const std::string& name,
+                                           const std::string& rest, const nlohmann::ordered_json& body) {
+  const control::Client client(process);
+  const std::string path = "/v1/devices/" + name + rest;
+  return body.is_null() ? client.post(path) : client.post(path, body);
+}
+
+void add_device_or_layer(CLI::App& command, std::string& target) {
+  command
+      .add_option(
+          "DEVICE", target,
+          "NAME, a device as oxbow list shows it, or LAYER, a file that nobody serves; a file with the "
+          "name of a device is ./LAYER.")
+      ->type_name("")
+      ->required();
+}
+
+Result<DeviceOrLayer> find_device_or_layer(const std::string& target) {
+  auto served = find_served_process(target);
+  if (served) return DeviceOrLayer{std::move(*served)};
+  std::error_code error;
+  if (std::filesystem::exists(target, error)) return DeviceOrLayer{};
+  if (target.find('/') != std::string::npos)
+    return std::unexpected(Error::from_errno("cannot open layer", target, ENOENT));
+  return std::unexpected(
+      Error(served.error().what(), target, served.error().why() + ", and there is no file of that name"));
 }
 
 }  // namespace oxbow

@@ -71,7 +71,7 @@ Error Client::no_answer(const std::string& why) const {
   return {"cannot ask process", std::to_string(process_.pid), why};
 }
 
-Result<Json> Client::ask(const std::string& method, const std::string& path,
+Result<Json> Client::ask(const std::string& method, const std::string& path, const std::string& body,
                          std::chrono::seconds limit) const {
   const NoPipeSignal no_pipe_signal;
   httplib::Client http(process_.socket);
@@ -80,7 +80,7 @@ Result<Json> Client::ask(const std::string& method, const std::string& path,
   http.set_read_timeout(limit);
   const httplib::Headers headers{{"Host", "oxbow"}};
   const auto answer =
-      method == "GET" ? http.Get(path, headers) : http.Post(path, headers, std::string(), "application/json");
+      method == "GET" ? http.Get(path, headers) : http.Post(path, headers, body, "application/json");
   if (!answer) {
     return std::unexpected(no_answer(why_unanswered(answer.error(), limit)));
   }
@@ -96,8 +96,11 @@ Result<Json> Client::ask(const std::string& method, const std::string& path,
   return json;
 }
 
-Result<Json> Client::get(const std::string& path) const { return ask("GET", path, k_quick); }
-Result<Json> Client::post(const std::string& path) const { return ask("POST", path, k_patient); }
+Result<Json> Client::get(const std::string& path) const { return ask("GET", path, {}, k_quick); }
+Result<Json> Client::post(const std::string& path) const { return ask("POST", path, {}, k_patient); }
+Result<Json> Client::post(const std::string& path, const Json& body) const {
+  return ask("POST", path, body.dump(), k_patient);
+}
 
 Result<Record> find_served(const std::string& directory, const std::string& name) {
   auto records = list_records(directory);

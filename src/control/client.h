@@ -24,10 +24,12 @@ class Client {
   [[nodiscard]] Result<nlohmann::ordered_json> get(const std::string& path) const;
   // Waits for the answer however long it takes.
   [[nodiscard]] Result<nlohmann::ordered_json> post(const std::string& path) const;
+  [[nodiscard]] Result<nlohmann::ordered_json> post(const std::string& path,
+                                                    const nlohmann::ordered_json& body) const;
 
  private:
   [[nodiscard]] Result<nlohmann::ordered_json> ask(const std::string& method, const std::string& path,
-                                                   std::chrono::seconds limit) const;
+                                                   const std::string& body, std::chrono::seconds limit) const;
   [[nodiscard]] Error no_answer(const std::string& why) const;
 
   const Record process_;

@@ -12,6 +12,7 @@
 #include "device/device.h"
 #include "device/latency.h"
 #include "exports/nbd/server.h"
+#include "jobs/reopen_device.h"
 
 namespace oxbow::control {
 namespace {
@@ -105,6 +106,15 @@ Json describe_room(const std::optional<RoomStatus>& room) {
           {"flushes", room->flushes}};
 }
 
+Json failure_of(const ServedDevice& device) {
+  if (device.files != nullptr) {
+    const DeviceFiles::Standing standing = device.files->standing();
+    if (standing.state == DeviceFiles::State::broken) return standing.why;
+  }
+  const int failure = device.device->failure();
+  return failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
+}
+
 std::string line_text(const TargetLine& line, const std::string& rest) {
   return fmt::format("{} {} {}{}{}", line.start, line.length, line.status.name, rest.empty() ? "" : " ",
                      rest);
@@ -121,6 +131,11 @@ std::string time_text(std::chrono::system_clock::time_point time) {
 }
 
 std::string_view state_of(const ServedDevice& device) {
+  if (device.files != nullptr) {
+    const DeviceFiles::State state = device.files->standing().state;
+    if (state == DeviceFiles::State::closed) return "closed";
+    if (state == DeviceFiles::State::broken) return "failed";
+  }
   if (device.device->failure() != 0) return "failed";
   if (device.device->room()) return "paused";
   return device.read_only || !device.device->writable() ? "read-only" : "writable";
@@ -143,8 +158,7 @@ Json describe_briefly(const ServedDevice& device) {
 
 Json describe(const Served& served, const ServedDevice& device) {
   Json json = describe_briefly(device);
-  const int failure = device.device->failure();
-  json["failure"] = failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
+  json["failure"] = failure_of(device);
   json["paused"] = describe_room(device.device->room());
   json["process"] = describe_process(served);
   Json& table = json["table"] = Json::array();
@@ -170,6 +184,20 @@ Json describe_table(const ServedDevice& device) {
     table.push_back(line_text(line, line.status.table));
   }
   return {{"name", device.name}, {"info", std::move(info)}, {"table", std::move(table)}};
+}
+
+Json describe_space(const ServedDevice& device) {
+  Json json{{"name", device.name}, {"state", state_of(device)}};
+  StoreFacts facts;
+  for (const TargetLine& line : device.device->target()->lines()) {
+    if (line.chain.empty()) continue;
+    facts = line.chain.front().store;
+    break;
+  }
+  json["store"] = facts.name.empty() ? Json(nullptr) : Json(facts.name);
+  json["total"] = or_null(facts.total_bytes);
+  json["available"] = or_null(facts.free_bytes);
+  return json;
 }
 
 }  // namespace oxbow::control

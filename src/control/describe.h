@@ -20,7 +20,8 @@ inline constexpr std::string_view k_api = "v1";
 // Seconds since 1970 as "2026-11-20T13:05:34Z".
 [[nodiscard]] std::string time_text(std::chrono::system_clock::time_point time);
 
-// "writable", "read-only", or "failed" once the device refuses changes until it is opened again.
+// "writable", "read-only", "closed" when it has let go of its files, or "failed" once the device refuses changes until
+// it is opened again.
 [[nodiscard]] std::string_view state_of(const ServedDevice& device);
 
 [[nodiscard]] nlohmann::ordered_json describe_process(const Served& served);
@@ -30,6 +31,8 @@ inline constexpr std::string_view k_api = "v1";
 [[nodiscard]] nlohmann::ordered_json describe(const Served& served, const ServedDevice& device);
 // INFO and TABLE.
 [[nodiscard]] nlohmann::ordered_json describe_table(const ServedDevice& device);
+// The room where the device's own store is: the file system of its layer. The members are null while it is closed.
+[[nodiscard]] nlohmann::ordered_json describe_space(const ServedDevice& device);
 
 // Names in JSON and, with a prefix, in metrics: "read_bytes", "flush".
 [[nodiscard]] std::string_view name_of(Counter counter);

@@ -86,7 +86,7 @@ void add_gauges(Text& text, const Served& served) {
               "1 once changes are refused until the device is served anew, else 0.");
   for (const ServedDevice& device : served.devices) {
     text.print("oxbow_device_failed{{device=\"{}\"}} {}\n", escaped(device.name),
-               device.device->failure() != 0 ? 1 : 0);
+               state_of(device) == "failed" ? 1 : 0);
   }
 }
 

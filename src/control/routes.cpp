@@ -5,12 +5,14 @@
 
 #include <array>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "control/describe.h"
 #include "control/metrics.h"
 #include "control/router.h"
 #include "device/device.h"
+#include "jobs/reopen_device.h"
 #include "os/queue.h"
 
 namespace oxbow::control {
@@ -46,11 +48,55 @@ Reply sync(const Call& call) {
   return error_reply(500, Error("cannot sync device", call.device->name, std::move(why)));
 }
 
+// A change of the structure, `make`, and what it came to.
+Reply change(const Call& call, const char* what,
+             const std::function<Result<void>(Queue&, DeviceFiles&)>& make) {
+  const ServedDevice& device = *call.device;
+  if (device.files == nullptr)
+    return error_reply(409, Error(what, device.name, "its files can't be changed while it is served"));
+  Queue queue;
+  const auto made = make(queue, *device.files);
+  if (!made) {
+    const bool broken = device.files->standing().state == DeviceFiles::State::broken;
+    return error_reply(broken ? 500 : 409, made.error());
+  }
+  return json_reply(describe_briefly(device));
+}
+
+Reply reset(const Call& call) {
+  return change(call, "cannot reset device",
+                [](Queue& queue, DeviceFiles& files) { return files.reset(queue); });
+}
+
+Reply resize(const Call& call) {
+  const auto size = call.body.find("size");
+  if (size == call.body.end() || !size->is_number_unsigned()) {
+    return error_reply(400, Error("cannot resize device", call.device->name,
+                                  "the body is to have a member size, a number of bytes"));
+  }
+  const auto bytes = size->get<std::uint64_t>();
+  return change(call, "cannot resize device",
+                [bytes](Queue& queue, DeviceFiles& files) { return files.grow(queue, bytes); });
+}
+
+Reply close(const Call& call) {
+  return change(call, "cannot close device",
+                [](Queue& queue, DeviceFiles& files) { return files.close(queue); });
+}
+
+Reply reopen_read_only(const Call& call) {
+  return change(call, "cannot reopen device",
+                [](Queue& queue, DeviceFiles& files) { return files.reopen_read_only(queue); });
+}
+
+Reply space(const Call& call) { return json_reply(describe_space(*call.device)); }
+
 Reply metrics(const Call& call) {
   return {.status = 200, .body = metrics_text(call.served), .type = "text/plain; version=0.0.4"};
 }
 
 constexpr std::span<const std::string_view> k_nothing;
+constexpr std::array<std::string_view, 1> k_size{"size"};
 
 constexpr auto k_routes = std::to_array<Route>({
     {"GET", "/v1", Cost::quick, k_nothing, index},
@@ -58,6 +104,11 @@ constexpr auto k_routes = std::to_array<Route>({
     {"GET", "/v1/devices/{name}", Cost::quick, k_nothing, status},
     {"GET", "/v1/devices/{name}/table", Cost::quick, k_nothing, table},
     {"POST", "/v1/devices/{name}/sync", Cost::waits, k_nothing, sync},
+    {"GET", "/v1/devices/{name}/space", Cost::quick, k_nothing, space},
+    {"POST", "/v1/devices/{name}/reset", Cost::waits, k_nothing, reset},
+    {"POST", "/v1/devices/{name}/resize", Cost::waits, k_size, resize},
+    {"POST", "/v1/devices/{name}/close", Cost::waits, k_nothing, close},
+    {"POST", "/v1/devices/{name}/reopen-ro", Cost::waits, k_nothing, reopen_read_only},
     {"GET", "/metrics", Cost::quick, k_nothing, metrics},
 });
 

@@ -8,17 +8,20 @@
 namespace oxbow {
 
 class Device;
+class DeviceFiles;
 namespace nbd {
 class Server;
 }
 
 namespace control {
 
-// A device as it is served. Thread safety: a value; the device is borrowed.
+// A device as it is served. Thread safety: a value; what is pointed to is
+// borrowed.
 struct ServedDevice {
   std::string name;    // what people call it, and the name of its export
   std::string source;  // what it was made from, in the words of the command line: "--ram 1G", "/srv/w.oxb"
   Device* device = nullptr;
+  DeviceFiles* files = nullptr;   // for changes of its structure; null: there can't be any
   bool read_only = false;         // asked for by who serves it
   std::vector<std::string> uris;  // how clients reach it, one for each listener
 };

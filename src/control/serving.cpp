@@ -7,6 +7,7 @@
 
 #include "control/served.h"
 #include "control/server.h"
+#include "jobs/reopen_device.h"
 #include "os/queue.h"
 
 namespace oxbow::control {
@@ -20,7 +21,8 @@ struct Serving::Parts {
 
   ServingPlan plan;
   Queue queue;
-  std::vector<OpenedDevice> devices;  // as many of plan.devices as are open, in their order
+  std::vector<OpenedDevice> devices;                // as many of plan.devices as are open, in their order
+  std::vector<std::unique_ptr<DeviceFiles>> files;  // of all of them
   std::unique_ptr<nbd::Server> server;
   std::unique_ptr<Server> control;
 };
@@ -42,19 +44,25 @@ Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
 }
 
 Result<void> Serving::open_devices() {
+  const auto options_of = [this](const DeviceToServe& each) -> OpenOptions {
+    return {.name = each.name,
+            .writable = !each.read_only,
+            .direct = each.direct,
+            .ring = each.ring,
+            .reserve_bytes = parts_->plan.reserve_bytes,
+            .on_full = parts_->plan.on_full,
+            .log = parts_->plan.log,
+            .accept_base = each.accept_base,
+            .allow_bases = each.allow_bases};
+  };
   for (const DeviceToServe& each : parts_->plan.devices) {
-    auto opened = open_device(parts_->queue, each.spec,
-                              {.name = each.name,
-                               .writable = !each.read_only,
-                               .direct = each.direct,
-                               .ring = each.ring,
-                               .reserve_bytes = parts_->plan.reserve_bytes,
-                               .on_full = parts_->plan.on_full,
-                               .log = parts_->plan.log,
-                               .accept_base = each.accept_base,
-                               .allow_bases = each.allow_bases});
+    auto opened = open_device(parts_->queue, each.spec, options_of(each));
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
     parts_->devices.push_back(std::move(*opened));
+  }
+  for (std::size_t i = 0; i < parts_->devices.size(); ++i) {
+    const DeviceToServe& each = parts_->plan.devices[i];
+    parts_->files.push_back(std::make_unique<DeviceFiles>(parts_->devices[i], each.spec, options_of(each)));
   }
   return {};
 }
@@ -97,6 +105,7 @@ Result<void> Serving::open_control() {
     served.devices.push_back({.name = each.name,
                               .source = each.source,
                               .device = parts_->devices[i].device.get(),
+                              .files = parts_->files[i].get(),
                               .read_only = each.read_only,
                               .uris = uris_of(plan.devices.size() == 1 ? "" : each.name)});
   }
@@ -125,6 +134,7 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
   if (parts_->server) parts_->server->stop();
+  parts_->files.clear();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {
     if (const IoStatus closed = each.device->close(parts_->queue); !closed.ok())
       failed(Error::from_errno("cannot close device", each.device->name(), closed.error_number()));

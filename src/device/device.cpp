@@ -397,7 +397,10 @@ std::shared_ptr<Target> Device::replace(std::shared_ptr<Target> next, bool read_
 
 IoStatus Device::close(Queue& queue) noexcept {
   if (!writable()) return {};
-  const IoStatus flushed = run_blocking(queue, [this](Io& io) { return flush(io); });
+  if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;
+  parts_->statistics.add(queue.shard(), Counter::flushes);
+  // Past the gate, which may be closed.
+  const IoStatus flushed = run_blocking(queue, [this](Io& io) { return parts_->flusher.join(io); });
   if (!flushed.ok()) return flushed;
   const IoStatus closed = target_->close(queue);
   // Whatever comes now must not touch what was closed.

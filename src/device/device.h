@@ -146,7 +146,7 @@ class Device {
   void give_up_waiting() noexcept;
 
   // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be
-  // asked of the device afterwards.
+  // asked of the device afterwards, unless it is suspended and gets another target.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept;
 
   [[nodiscard]] std::uint64_t size() const noexcept { return size_.load(std::memory_order_acquire); }

@@ -97,11 +97,10 @@ Opened open_target(OpenContext& context, const TableSpec& spec) {
 
 }  // namespace
 
-Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const OpenOptions& options) {
-  OpenedDevice opened;
-  opened.stores = std::make_shared<OpenStores>();
+Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,
+                                                   const OpenOptions& options) {
   OpenContext context{.queue = queue,
-                      .stores = *opened.stores,
+                      .stores = stores,
                       .writable = options.writable,
                       .direct = options.direct,
                       .reserve_bytes = options.reserve_bytes,
@@ -110,7 +109,13 @@ Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const Ope
   auto bases = allowed_bases(options.allow_bases);
   if (!bases) return std::unexpected(bases.error());
   context.bases = std::move(*bases);
-  auto target = std::visit([&](const auto& each) { return open_target(context, each); }, spec);
+  return std::visit([&](const auto& each) { return open_target(context, each); }, spec);
+}
+
+Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const OpenOptions& options) {
+  OpenedDevice opened;
+  opened.stores = std::make_shared<OpenStores>();
+  auto target = open_device_target(queue, *opened.stores, spec, options);
   if (!target) return std::unexpected(target.error());
   opened.device = std::make_unique<Device>(std::move(*target), Device::Options{.name = options.name,
                                                                                .read_only = !options.writable,

@@ -72,7 +72,11 @@ struct OpenedDevice {
   std::unique_ptr<Device> device;
 };
 
-// Opens everything that `spec` names. `queue` is the calling thread's and may be waited on.
+// Opens everything that `spec` names, through `stores`, as a target; the name in `options` is not used.
+[[nodiscard]] Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores,
+                                                                 const DeviceSpec& spec,
+                                                                 const OpenOptions& options);
+// The same as a device. `queue` is the calling thread's and may be waited on.
 [[nodiscard]] Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec,
                                                const OpenOptions& options);
 

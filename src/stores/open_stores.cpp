@@ -54,4 +54,14 @@ Result<std::shared_ptr<FileStore>> OpenStores::open_file(const std::string& path
   return opened;
 }
 
+Result<void> OpenStores::share_locks() {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [key, known] : stores_) {
+    const std::shared_ptr<FileStore> store = known.lock();
+    if (store == nullptr || store->lock_mode() != LockMode::exclusive) continue;
+    if (auto shared = store->lock_shared(); !shared) return shared;
+  }
+  return {};
+}
+
 }  // namespace oxbow

@@ -21,6 +21,8 @@ class OpenStores {
   // (LockMode::none fits any).
   [[nodiscard]] Result<std::shared_ptr<FileStore>> open_file(const std::string& path,
                                                              const FileOptions& options);
+  // Lets others read what this process has locked for itself: exclusive locks become shared ones, without a gap.
+  [[nodiscard]] Result<void> share_locks();
 
  private:
   using Key = std::tuple<bool, std::uint64_t, std::uint64_t>;  // block device, device, inode

@@ -38,6 +38,8 @@ struct StoreFacts {
   std::optional<std::uint64_t> allocated_bytes = std::nullopt;  // the room that it takes
   // The room that is left for it: on its file system, or of its budget.
   std::optional<std::uint64_t> free_bytes = std::nullopt;
+  // All the room that there is, taken or left: of the file system, or the budget.
+  std::optional<std::uint64_t> total_bytes = std::nullopt;
 };
 
 // Bytes of one place: moves them in and out and knows nothing of devices, targets or formats.

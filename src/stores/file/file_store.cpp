@@ -177,6 +177,9 @@ StoreFacts FileStore::facts() const {
   if (::fstat(fd_.get(), &file) != 0 || !S_ISREG(file.st_mode)) return facts;
   facts.allocated_bytes = static_cast<std::uint64_t>(file.st_blocks) * 512;
   facts.free_bytes = free_bytes();
+  struct ::statvfs space{};
+  if (::fstatvfs(fd_.get(), &space) == 0)
+    facts.total_bytes = std::uint64_t{space.f_blocks} * std::uint64_t{space.f_frsize};
   return facts;
 }
 

@@ -93,6 +93,8 @@ class CowTarget final : public Target {
 
   // As of the opening.
   [[nodiscard]] const native::Superblock& superblock() const noexcept { return head_.superblock; }
+  // The layer's file.
+  [[nodiscard]] const Store& store() const noexcept { return *layer_; }
   // For statistics and tests.
   [[nodiscard]] const StateMap& states() const noexcept { return states_; }
   [[nodiscard]] const CommitRing& ring() const noexcept { return ring_; }

@@ -17,7 +17,9 @@ Step ErrorTarget::plan(Range /*range*/, const Change& /*change*/, Plan& /*plan*/
 }
 
 void ErrorTarget::commit(Plan& /*plan*/) noexcept {}
-void ErrorTarget::capture(FlushPlan& /*plan*/) noexcept {}
+void ErrorTarget::capture(FlushPlan& plan) noexcept {
+  if (flushes_ == Flushes::fail) plan.status = IoStatus::error(EIO);
+}
 TargetStatus ErrorTarget::status() const { return {"error", "", ""}; }
 
 Result<MadeTarget> make_error_target(OpenContext& context, std::span<const std::string> args,

@@ -10,7 +10,10 @@ namespace oxbow {
 // Thread safety: as every Target; immutable.
 class ErrorTarget final : public Target {
  public:
-  ErrorTarget(std::uint64_t size, bool writable) noexcept : size_(size), writable_(writable) {}
+  // Flushes succeed, for there is nothing to flush; or they fail too, where something was lost before.
+  enum class Flushes : std::uint8_t { succeed, fail };
+  ErrorTarget(std::uint64_t size, bool writable, Flushes flushes = Flushes::succeed) noexcept
+      : size_(size), writable_(writable), flushes_(flushes) {}
 
   [[nodiscard]] Step locate(Range range, Extents& out) const noexcept override;
   [[nodiscard]] Step plan(Range range, const Change& change, Plan& plan) noexcept override;
@@ -27,6 +30,7 @@ class ErrorTarget final : public Target {
  private:
   const std::uint64_t size_;
   const bool writable_;
+  const Flushes flushes_;
 };
 
 // `error`, without arguments.

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/reopen_device.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "os/absolute_path.h"
+#include "stores/open_stores.h"
+#include "targets/cow/cow_target.h"
+#include "targets/cow/layer_edit.h"
+#include "targets/error/error_target.h"
+
+namespace oxbow {
+namespace {
+
+// The working directory may change before the files are opened again.
+DeviceSpec lasting(DeviceSpec spec) {
+  if (auto* layer = std::get_if<LayerSpec>(&spec)) layer->path = absolute_path(layer->path);
+  // Its layer is there now, and is not to be made again.
+  if (auto* overlay = std::get_if<OverlaySpec>(&spec)) return LayerSpec{absolute_path(overlay->layer)};
+  if (auto* file = std::get_if<FileSpec>(&spec)) file->path = absolute_path(file->path);
+  return spec;
+}
+
+OpenOptions lasting(OpenOptions options) {
+  for (std::string& base : options.allow_bases) base = absolute_path(base);
+  return options;
+}
+
+}  // namespace
+
+// Holds the requests of a device. Thread safety: its thread.
+class DeviceFiles::Suspended {
+ public:
+  Suspended(Device& device, Queue& queue) : device_(device) { device_.suspend(queue); }
+  ~Suspended() { device_.resume(); }
+  Suspended(const Suspended&) = delete;
+  Suspended& operator=(const Suspended&) = delete;
+  Suspended(Suspended&&) = delete;
+  Suspended& operator=(Suspended&&) = delete;
+
+ private:
+  Device& device_;
+};
+
+DeviceFiles::DeviceFiles(OpenedDevice& opened, DeviceSpec spec, OpenOptions options)
+    : opened_(opened), spec_(lasting(std::move(spec))), options_(lasting(std::move(options))) {}
+
+DeviceFiles::Standing DeviceFiles::standing() const {
+  const std::lock_guard lock(mutex_);
+  return standing_;
+}
+
+Error DeviceFiles::refusal(std::string why) const { return {what_, options_.name, std::move(why)}; }
+
+std::string DeviceFiles::layer_path() const {
+  const auto* const layer = std::get_if<LayerSpec>(&spec_);
+  return layer == nullptr ? std::string() : layer->path;
+}
+
+Result<void> DeviceFiles::check_has_files() const {
+  if (!std::holds_alternative<RamSpec>(spec_)) return {};
+  return std::unexpected(refusal("it is a RAM disk, which has no files"));
+}
+
+Result<void> DeviceFiles::change(Queue& queue, const char* what, const Change& make) {
+  const std::unique_lock alone(changing_, std::try_to_lock);
+  if (!alone.owns_lock())
+    return std::unexpected(Error(what, options_.name, "another change of it is under way"));
+  what_ = what;
+  if (auto has = check_has_files(); !has) return has;
+  return make(queue);
+}
+
+void DeviceFiles::put(std::shared_ptr<Target> next, bool read_only, Standing standing) {
+  std::weak_ptr<Target> before;
+  before = opened_.device->replace(std::move(next), read_only);
+  // Whoever looks at it just now (a status) soon doesn't; then its files are closed.
+  for (int tries = 0; tries < 1000 && !before.expired(); ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::lock_guard lock(mutex_);
+  standing_ = std::move(standing);
+}
+
+Result<void> DeviceFiles::close_target(Queue& queue) {
+  const IoStatus closed = opened_.device->close(queue);
+  if (closed.ok()) return {};
+  const Error error = Error::from_errno(what_, options_.name, closed.error_number());
+  const std::string why = "what was written could not be made durable: " + error.why();
+  put(std::make_shared<ErrorTarget>(opened_.device->size(), true, ErrorTarget::Flushes::fail),
+      !options_.writable, {.state = State::broken, .why = why});
+  return std::unexpected(refusal(why));
+}
+
+Result<void> DeviceFiles::open_again(Queue& queue, std::shared_ptr<OpenStores> stores, bool read_only) {
+  OpenOptions options = options_;
+  options.writable = options_.writable && !read_only;
+  auto target = open_device_target(queue, *stores, spec_, options);
+  if (target) {
+    opened_.stores = std::move(stores);
+    put(std::move(*target), !options.writable, {.state = State::open, .read_only = read_only, .why = {}});
+    return {};
+  }
+  const std::string why = "it could not be opened again: " + target.error().text();
+  put(std::make_shared<ErrorTarget>(opened_.device->size(), true), !options_.writable,
+      {.state = State::broken, .why = why});
+  return std::unexpected(refusal(why));
+}
+
+Result<void> DeviceFiles::run_on_layer(Queue& queue, const std::string& path, const Job& job) {
+  // Still open through the old target: the same store, and the same lock.
+  const auto store = opened_.stores->open_file(
+      path, {.writable = true, .direct = options_.direct, .lock = LockMode::exclusive});
+  if (!store) return std::unexpected(refusal(store.error().text()));
+  const std::shared_ptr<Target> target = opened_.device->target();
+  const auto* const layer = dynamic_cast<const CowTarget*>(target.get());
+  if (layer == nullptr || &layer->store() != store->get())
+    return std::unexpected(refusal(fmt::format("{} is not the layer any more that is served", path)));
+  return job(queue, **store);
+}
+
+Result<void> DeviceFiles::change_layer(Queue& queue, const char* what, const Job& job) {
+  return change(queue, what, [&](Queue& own) -> Result<void> {
+    const std::string path = layer_path();
+    if (path.empty()) return std::unexpected(refusal("it is not a layer"));
+    if (const Standing now = standing(); now.state != State::open)
+      return std::unexpected(refusal(now.state == State::closed ? "it is closed" : now.why));
+    if (!opened_.device->writable()) return std::unexpected(refusal("it is read-only"));
+    if (opened_.device->failure() != 0)
+      return std::unexpected(refusal("it has failed, and has to be served anew first"));
+    const Suspended suspended(*opened_.device, own);
+    if (auto closed = close_target(own); !closed) return closed;
+    const auto done = run_on_layer(own, path, job);
+    if (auto opened = open_again(own, opened_.stores, false); !opened) return opened;
+    return done;
+  });
+}
+
+Result<void> DeviceFiles::reset(Queue& queue) {
+  return change_layer(queue, "cannot reset device", reset_layer);
+}
+
+Result<void> DeviceFiles::grow(Queue& queue, std::uint64_t size_bytes) {
+  return change_layer(queue, "cannot resize device",
+                      [size_bytes](Queue& own, Store& layer) { return grow_layer(own, layer, size_bytes); });
+}
+
+Result<void> DeviceFiles::close(Queue& queue) {
+  return change(queue, "cannot close device", [this](Queue& own) -> Result<void> {
+    if (standing().state == State::closed) return {};
+    const Suspended suspended(*opened_.device, own);
+    if (standing().state == State::open) {
+      if (auto closed = close_target(own); !closed) return closed;
+    }
+    put(std::make_shared<ErrorTarget>(opened_.device->size(), true), !options_.writable,
+        {.state = State::closed, .why = {}});
+    return {};
+  });
+}
+
+Result<void> DeviceFiles::reopen_read_only(Queue& queue) {
+  return change(queue, "cannot reopen device", [this](Queue& own) -> Result<void> {
+    const Suspended suspended(*opened_.device, own);
+    if (standing().state == State::open) {
+      if (auto closed = close_target(own); !closed) return closed;
+      // So that nobody else gets hold of the files before they are open again.
+      if (const auto shared = opened_.stores->share_locks(); !shared) {
+        if (auto opened = open_again(own, opened_.stores, false); !opened) return opened;
+        return std::unexpected(refusal(shared.error().text()));
+      }
+    }
+    return open_again(own, std::make_shared<OpenStores>(), true);
+  });
+}
+
+}  // namespace oxbow
