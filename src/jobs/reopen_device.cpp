@@ -72,6 +72,9 @@ Result<void> DeviceFiles::change(Queue& queue, const char* what, const Change& m
     return std::unexpected(Error(what, options_.name, "another change of it is under way"));
   what_ = what;
   if (auto has = check_has_files(); !has) return has;
+  // They would have to end first, and nobody knows when.
+  if (opened_.device->room())
+    return std::unexpected(refusal("changes of it wait for room on its file system: make some first"));
   return make(queue);
 }
 
