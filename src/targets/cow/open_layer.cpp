@@ -14,6 +14,7 @@
 #include "stores/packed/packed_index.h"
 #include "targets/argument.h"
 #include "targets/cow/holder.h"
+#include "targets/cow/layer_edit.h"
 #include "targets/cow/layer_file.h"
 #include "targets/linear/linear_target.h"
 #include "targets/packed/open_packed.h"
@@ -159,6 +160,8 @@ Result<std::shared_ptr<CowTarget>> open_at_depth(OpenContext& context, const std
     head = read_layer_head(context.queue, **store);
   }
   if (!head) return std::unexpected(head.error());
+  // Before its base is looked at, which is neither the old one nor the new one.
+  if (is_merging(head->superblock)) return std::unexpected(cannot_open(path, k_merging_reason));
   auto base = open_base(context, path, &(*store)->identity(), head->superblock, depth);
   if (!base) {
     return std::unexpected(cannot_open(path, "its base can't be used: " + base.error().text()));
