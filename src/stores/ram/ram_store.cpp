@@ -224,8 +224,7 @@ StoreFacts RamStore::facts() const {
   StoreFacts facts{describe(), size()};
   facts.allocated_bytes = allocated_bytes();
   facts.free_bytes = free_bytes();
-  if (budget_.limit() != PageBudget::k_unlimited)
-    facts.total_bytes = budget_.limit() * k_ram_page_bytes;
+  if (budget_.limit() != PageBudget::k_unlimited) facts.total_bytes = budget_.limit() * k_ram_page_bytes;
   return facts;
 }
 
