@@ -49,6 +49,7 @@ HistoryResult History::run() {
   const std::uint64_t lives = random_.between(2, 5);
   for (life_ = 0; life_ < lives && !result_.violation && result_.states < options_.most_states; ++life_) {
     live();
+    if (!result_.violation && !disks_.layers.empty() && random_.chance(25)) run_job();
     const bool may_grow = closed_ && disks_.layers.size() < shape_.layers.size();
     if (!result_.violation && may_grow && random_.chance(60)) make_layer();
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "crash/job_run.h"
 #include "crash/oracle.h"
 #include "crash/shape.h"
 #include "crash/stack.h"
@@ -49,6 +50,13 @@ class History {
 
   void make_base();
   void make_layer();
+  // Resets, grows or merges the newest layer; now and then power fails, or the process is killed, on the way.
+  void run_job();
+  [[nodiscard]] Result<void> run_once(Job job, std::uint64_t size_bytes, std::uint64_t crash_step, bool& cut);
+  void job_done(Job job, std::uint64_t size_bytes, const std::string& when);
+  void resume_merge();
+  void show_base(const std::string& when);
+  void lose(Oracle::Crash how);
   bool try_make_layer(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t crash_step);
   void live();
   void act(Stack& stack);

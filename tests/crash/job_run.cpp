@@ -12,6 +12,10 @@ namespace oxbow::crash {
 
 using sim::SimStore;
 
+std::string_view name_of(Job job) noexcept {
+  return job == Job::reset ? "reset" : job == Job::grow ? "grow" : "merge";
+}
+
 JobRun::JobRun(sim::Chooser& chooser, sim::Trace& trace, const Shape& shape, const Disks& disks,
                unsigned pending_percent)
     : disks_(disks), queue_(chooser, trace) {

@@ -13,6 +13,10 @@
 
 namespace oxbow::crash {
 
+// What changes a layer as a whole.
+enum class Job : std::uint8_t { reset, grow, merge };
+[[nodiscard]] std::string_view name_of(Job job) noexcept;
+
 // One process that changes the top layer of a chain as a whole, as the commands do: everything that a kill ends.
 // Thread safety: none.
 class JobRun {

@@ -48,10 +48,6 @@ void forget_submitter(const Disks& disks) {
 
 }  // namespace
 
-std::string_view name_of(Job job) noexcept {
-  return job == Job::reset ? "reset" : job == Job::grow ? "grow" : "merge";
-}
-
 JobScene::JobScene(Job job, const JobSceneShape& shape, std::uint64_t seed)
     : job_(job), wanted_(shape), random_(Random::mix(seed)) {
   shape_.base_bytes = k_device_bytes - shape.base_short;
@@ -205,9 +201,11 @@ std::optional<std::string> JobScene::fail(std::uint64_t call, int error) {
 }
 
 std::optional<std::vector<std::byte>> JobScene::read(const Disks& disks, std::string& why) {
+  // Reading may recover it first; what is looked at stays as it is.
+  const Disks copy = disks.clone();
   Shape shape = shape_;
   Stack stack(random_, trace_, shape);
-  if (auto opened = stack.open(disks, false, 0); !opened) {
+  if (auto opened = stack.open(copy, false, 0); !opened) {
     why = opened.error().text();
     return std::nullopt;
   }

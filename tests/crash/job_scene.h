@@ -14,10 +14,6 @@
 
 namespace oxbow::crash {
 
-// What changes a layer as a whole.
-enum class Job : std::uint8_t { reset, grow, merge };
-[[nodiscard]] std::string_view name_of(Job job) noexcept;
-
 // Small enough for every byte of it to be sampled.
 struct JobSceneShape {
   bool layer_below = false;      // the layer is over another layer, else over a raw base

@@ -59,6 +59,11 @@ void Oracle::set_initial(std::uint64_t sector, sim::SectorView bytes) {
   sectors_[sector].base = pool_.add(bytes);
 }
 
+void Oracle::forget() {
+  sectors_.clear();
+  uncovered_.clear();
+}
+
 WriteId Oracle::begin_write(Range range, ChangeKind kind, bool durable) {
   const auto id = static_cast<WriteId>(writes_.size());
   writes_.push_back({.range = range, .kind = kind, .durable = durable, .submitted = ++now_, .life = life_});

@@ -47,6 +47,8 @@ class Oracle {
 
   // What stands on the device before anything was written; zeros where nothing is set.
   void set_initial(std::uint64_t sector, sim::SectorView bytes);
+  // Everything that was written is gone, durably, and the device reads as set_initial() tells next.
+  void forget();
 
   [[nodiscard]] WriteId begin_write(Range range, ChangeKind kind, bool durable);
   void end_write(WriteId id, bool ok);

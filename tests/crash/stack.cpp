@@ -83,7 +83,7 @@ Result<void> Stack::format(const Disks& disks, const std::shared_ptr<SimDisk>& d
   LayerDescription description;
   description.size_bytes = shape.size_bytes;
   description.cluster_shift = shape.cluster_shift;
-  description.max_size_bytes = shape.size_bytes;
+  description.max_size_bytes = shape.size_bytes + k_room_to_grow_bytes;
   description.salt = salt;
   description.uuid[0] = static_cast<std::uint8_t>(number + 1);
   if (number > 0) {

@@ -27,6 +27,9 @@ struct Disks {
   void lose_power(sim::Chooser& chooser);
 };
 
+// What layers have beyond their size.
+inline constexpr std::uint64_t k_room_to_grow_bytes = 8 << 20;
+
 // One process's view of the files: queue, stores, targets, device; everything that a kill ends.
 // Thread safety: none.
 class Stack {
