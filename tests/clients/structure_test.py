@@ -126,8 +126,8 @@ class StructureTest(clients.ClientTest):
         self.succeed("resize", "work.oxb", str(self.SIZE + MIB))
         self.assertEqual(json.loads(self.succeed("info", "--json", "work.oxb"))["size"], self.SIZE + MIB)
         server = self.serve_work()
-        self.refuse(1, f"cannot resize layer: work.oxb: it has {self.SIZE + MIB} bytes and never shrinks, so not to 4096",
-                    "resize", "work", "4K")
+        why = f"cannot resize layer: work.oxb: it has {self.SIZE + MIB} bytes and never shrinks, so not to 4096"
+        self.refuse(1, why, "resize", "work", "4K")
         with self.connect(server) as client:
             client.write(0, b"still there" * 10)
         self.stop(server)
@@ -305,7 +305,8 @@ class StructureTest(clients.ClientTest):
         self.make_layer()
         self.write_to("work.oxb")
         content = self.merged()
-        self.refuse(1, "cannot merge layer: work.oxb: nobody can be asked whether it may be: --yes", "merge", "work.oxb")
+        why = "cannot merge layer: work.oxb: nobody can be asked whether it may be: --yes"
+        self.refuse(1, why, "merge", "work.oxb")
         self.assertEqual(sha256(self.path("base.img")), self.digest)
         self.succeed("merge", "--yes", "work.oxb")
         self.assertEqual(self.content("base.img"), content)
@@ -337,7 +338,8 @@ class StructureTest(clients.ClientTest):
         os.rename(self.path("moved.oxb"), self.path("work.oxb"))
         self.assertEqual(self.merged(), content)
         os.rename(self.path("work.oxb"), self.path("lower.oxb"))
-        self.refuse_matching(1, r".*: the base was written after the layer was made over it: epoch 2 then, 3 now", "map", "other.oxb")
+        why = r".*: the base was written after the layer was made over it: epoch 2 then, 3 now"
+        self.refuse_matching(1, why, "map", "other.oxb")
 
     def test_a_merge_that_is_killed_is_resumed_by_a_merge_alone(self):
         self.make_layer()
@@ -357,10 +359,9 @@ class StructureTest(clients.ClientTest):
             if done.returncode == 0:
                 continue
             refused = True
-            self.assertEqual(done.stderr, "oxbow: cannot open layer: work.oxb: a merge into its base was begun and is not "
-                             "finished: resume it with oxbow merge\n")
-            self.refuse(1, "cannot reset layer: work.oxb: a merge into its base was begun and is not finished: resume it "
-                        "with oxbow merge", "reset", "--yes", "work.oxb")
+            why = "a merge into its base was begun and is not finished: resume it with oxbow merge"
+            self.assertEqual(done.stderr, f"oxbow: cannot open layer: work.oxb: {why}\n")
+            self.refuse(1, f"cannot reset layer: work.oxb: {why}", "reset", "--yes", "work.oxb")
         self.succeed("merge", "--yes", "work.oxb")
         print(f"a merge was cut off: {refused}")
         self.assertEqual(self.content("base.img"), content)
@@ -370,8 +371,8 @@ class StructureTest(clients.ClientTest):
         self.make_layer()
         self.make_layer(name="other.oxb")
         server = self.serve("other.oxb", "--name", "other")
-        self.refuse(1, f"cannot merge layer: work.oxb: its base {self.path('base.img')} can't be merged into: it is in use "
-                    "by another process", "merge", "--yes", "work.oxb")
+        why = f"its base {self.path('base.img')} can't be merged into: it is in use by another process"
+        self.refuse(1, f"cannot merge layer: work.oxb: {why}", "merge", "--yes", "work.oxb")
         self.refuse_matching(1, r"cannot open layer: other.oxb: it is in use by process \d+ on .*", "merge", "--yes",
                              "other.oxb")
         self.stop(server)

@@ -38,7 +38,8 @@ class JobScene {
   enum class End : std::uint8_t { kill, power_loss, power_loss_of_all };
   // The job is cut off at `step`, and what is found then is checked. What is wrong; nothing when all is well.
   [[nodiscard]] std::optional<std::string> cut_off(std::uint64_t step, End end);
-  // Call number `call` fails: the job has to say so, and what is found then, at once and after a power loss, is checked.
+  // Call number `call` fails: the job has to say so, and what is found then, at once and after a power loss, is
+  // checked.
   [[nodiscard]] std::optional<std::string> fail(std::uint64_t call, int error);
 
   // The disks before the job; for cases of their own.
