@@ -153,6 +153,7 @@ void History::act(Stack& stack) {
   Workload workload(random_, oracle_, shape_, stack, superblock.cluster_shift, trouble);
   workload_ = &workload;
   if (over_) workload.freeze();
+  oracle_.set_retries(trouble == Trouble::full_paused);
   if (trouble != Trouble::full_paused) stack.device().give_up_waiting();  // what lacks room fails
   set_trouble(stack, trouble, superblock.data_offset);
   if (random_.chance(40)) lie_in_wait(stack, superblock.data_offset);

@@ -123,7 +123,9 @@ std::optional<std::string> Oracle::end_read(Moment submitted, std::uint64_t at,
 }
 
 // A request in flight whose value was read has taken effect there: what is submitted from now on comes after it.
+// Not so one that is tried again when its disk was full: it may take effect there once more.
 void Oracle::note_seen(std::uint64_t number, sim::SectorView bytes, const Firm& firm) {
+  if (retries_) return;
   const auto place = sectors_.find(number);
   if (place == sectors_.end()) return;
   for (Entry& each : place->second.entries) {

@@ -63,6 +63,9 @@ class Oracle {
   [[nodiscard]] std::optional<std::string> check_after_crash(std::uint64_t at,
                                                              std::span<const std::byte> bytes) const;
 
+  // Whether writes that fail are tried again by themselves, from now on.
+  void set_retries(bool retries) noexcept { retries_ = retries; }
+
   // The crash has happened: nothing that is in flight ends any more. What was found afterwards is told by found():
   // after a power loss that is all there is, after a kill the rest may still replace it.
   enum class Crash : std::uint8_t { power_loss, kill };
@@ -134,6 +137,7 @@ class Oracle {
   void compact(std::uint64_t number, Sector& sector);
 
   Moment now_ = 0;
+  bool retries_ = false;
   unsigned life_ = 0;
   std::vector<Write> writes_{Write{}};
   std::vector<WriteId> uncovered_;  // writes that no flush covers, in flight ones included
