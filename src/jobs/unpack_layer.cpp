@@ -137,7 +137,7 @@ Result<native::BaseRecord> sample_again(Queue& queue, const UnpackSpec& spec,
               "its base can't be used: " + why.text() + "; with --keep-uuid the base isn't needed"));
   };
   OpenStores stores;
-  OpenContext context{queue, stores, false, false, spec.accept_base};
+  OpenContext context{.queue = queue, .stores = stores, .accept_base = spec.accept_base};
   const auto same = open_base_of(context, spec.out, nullptr, recorded, 1);
   if (!same) return refuse(same.error());
   const std::string path = resolve_base_path(spec.out, native::base_path(recorded));

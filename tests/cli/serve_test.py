@@ -41,7 +41,7 @@ class ServeTest(CommandTest):
                 self.assertEqual(server.stop(number), (0, ""))
 
     def test_a_budget_ends_in_no_space_left(self):
-        server = self.serve("--ram", "1G", "--budget", "64K")
+        server = self.serve("--ram", "1G", "--budget", "64K", "--on-full", "error")
         self.qemu_io(server.uri, "write -P 5 512M 64k", "read -P 0 0 1M")
         full = subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 6 0 4k", server.uri], text=True, timeout=60,
                               capture_output=True, check=False)

@@ -26,7 +26,7 @@ class CommitRing {
   // When room is made ready for fast writes, and how much: at first, at a time, and at most. A layer that is only used
   // for a moment doesn't take it.
   struct Growth {
-    std::uint32_t small_flushes = 4;  // that were full ones, since the opening
+    std::uint32_t small_flushes = 16;  // that were full ones, since the opening
     std::uint64_t first_bytes = 4 << 20;
     std::uint64_t step_bytes = 1 << 20;
     std::uint64_t most_bytes = native::k_ring_bytes;
