@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Layers with damaged metadata. The input changes bytes of a sound layer's superblocks, records, state pages and ring
 // records; checksums are made right again where its first byte says so, so that the checks behind them are reached.
-// Whatever is opened has to answer every read and change with bytes or an error; the check and the repair have to come to
-// an end, and the repair leaves nothing that a second one mends.
+// Whatever is opened has to answer every read and change with bytes or an error; the check and the repair have to
+// come to an end, and the repair leaves nothing that a second one mends.
 
 #include <cstdlib>
 #include <cstring>

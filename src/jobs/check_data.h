@@ -27,8 +27,8 @@ struct DataOptions {
 
 // Reads every data cluster of the layer at `path` and of all layers below it, checks their metadata, opens the whole
 // chain as serving it does, and compares each base with the SHA-256 that was recorded for it, if one was. Findings name
-// the file where it isn't the layer itself. Writes nothing: a layer that was not closed cleanly is refused. The layer is
-// held by the caller. Blocking.
+// the file where it isn't the layer itself. Writes nothing: a layer that was not closed cleanly is refused. The
+// layer is held by the caller. Blocking.
 [[nodiscard]] Result<std::vector<Finding>> check_data(Queue& queue, const std::string& path,
                                                       const DataOptions& options);
 

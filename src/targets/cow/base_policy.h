@@ -14,8 +14,9 @@
 namespace oxbow {
 
 // What was allowed. Without directories the usual rule holds: a layer may name any base if it belongs to this user or
-// to root and not everybody can write to it, and else only one in the directory that it is in, or below. With directories
-// only what is in or below them is allowed, whoever the layer belongs to. A file that the user named is always allowed.
+// to root and not everybody can write to it, and else only one in the directory that it is in, or below. With
+// directories only what is in or below them is allowed, whoever the layer belongs to. A file that the user named is
+// always allowed.
 // Thread safety: a value.
 struct BasePolicy {
   std::vector<std::string> directories;  // canonical
