@@ -61,6 +61,13 @@ void add_allow_base_option(CLI::App& app, std::vector<std::string>& directories)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
+void add_discard_live_flag(CLI::App& app, bool& discard) {
+  app.add_flag("--discard-live", discard,
+               "Open a layer that was not closed cleanly although the live state that has its last writes is "
+               "missing or "
+               "can't be used: what was written since the last flush is given up.");
+}
+
 void refuse_usage(const std::string& option, const std::string& why) {
   throw CLI::ValidationError(option, why);
 }

@@ -35,6 +35,8 @@ CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind);
 
 // Adds --accept-base.
 void add_accept_base_flag(CLI::App& app, bool& accept);
+// Adds --discard-live.
+void add_discard_live_flag(CLI::App& app, bool& discard);
 
 // Adds --allow-base.
 void add_allow_base_option(CLI::App& app, std::vector<std::string>& directories);

@@ -245,6 +245,15 @@ Done read_on_full(const Reader& reader, const Entry& entry, ServerArguments& out
   return out.on_full ? Done() : reader.refuse(entry, R"(has to be "pause" or "error")");
 }
 
+// "off" is no folder's name here; ./off is.
+Done read_live(const Reader& reader, const Entry& entry, ProcessArguments& out) {
+  std::string text;
+  if (auto done = reader.text(entry, text); !done) return done;
+  if (text != "off") return reader.path(entry, out.live.emplace());
+  out.live = text;
+  return {};
+}
+
 using Device = ServedDeviceArguments;
 using OfDevice = DeviceArguments;
 
@@ -255,6 +264,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"base-format", read_base_format},
     Key<Device>{"accept-base", k_into_device<&Reader::flag, &OfDevice::accept_base>},
     Key<Device>{"allow-base", k_into_device<&Reader::paths, &OfDevice::allow_bases>},
+    Key<Device>{"discard-live", k_into_device<&Reader::flag, &OfDevice::discard_live>},
     Key<Device>{"ram", k_into_device_optional<&Reader::size, &OfDevice::ram>},
     Key<Device>{"prealloc", k_into_device<&Reader::flag, &OfDevice::preallocate>},
     Key<Device>{"budget", k_into_device_optional<&Reader::size, &OfDevice::budget>},
@@ -292,6 +302,7 @@ constexpr std::array k_process_keys{
     Key<ProcessArguments>{"log-level", read_log_level},
     Key<ProcessArguments>{"log-file", k_into_optional<&Reader::path, &ProcessArguments::log_file>},
     Key<ProcessArguments>{"pid-file", k_into_optional<&Reader::path, &ProcessArguments::pid_file>},
+    Key<ProcessArguments>{"live", read_live},
 };
 
 template <typename T>

@@ -34,8 +34,8 @@ ExitStatus create(CreateSpec& spec) {
 void add_create(CLI::App& app, Chosen& chosen) {
   auto spec = std::make_shared<CreateSpec>();
   CLI::App& command = add_command(app, "create", "Make a new layer over an image",
-                                  "--base IMAGE [--base-format FORMAT] [--allow-base DIR] [--cluster SIZE] "
-                                  "[--size SIZE] [--hash] LAYER");
+                                  "--base IMAGE [--base-format FORMAT] [--allow-base DIR] [--discard-live] "
+                                  "[--cluster SIZE] [--size SIZE] [--hash] LAYER");
   command.add_option("LAYER", spec->path, "The file to make. It must not exist.")->type_name("")->required();
   command
       .add_option(
@@ -46,6 +46,7 @@ void add_create(CLI::App& app, Chosen& chosen) {
       ->required();
   add_base_format_option(command, spec->base_kind);
   add_allow_base_option(command, spec->allow_bases);
+  add_discard_live_flag(command, spec->discard_live);
   add_size_option(
       command, "--cluster", [spec](std::uint64_t bytes) { set_cluster(*spec, bytes); }, "SIZE",
       "How much is copied at the least when a part of it is written: a power of two from 4K to 1M; 4K "

@@ -59,6 +59,7 @@ void add_layer_arguments(CLI::App& command, DeviceArguments& arguments) {
   add_base_format_option(command, arguments.base_kind)->needs("--base");
   add_accept_base_flag(command, arguments.accept_base);
   add_allow_base_option(command, arguments.allow_bases);
+  add_discard_live_flag(command, arguments.discard_live);
   command.get_option("--base")->needs("--overlay");
   command.get_option("--overlay")->needs("--base");
 }

@@ -21,6 +21,7 @@ struct DeviceArguments {
   native::BaseKind base_kind = native::BaseKind::raw;
   bool accept_base = false;
   std::vector<std::string> allow_bases;
+  bool discard_live = false;
   std::optional<std::uint64_t> ram;
   bool preallocate = false;
   std::optional<std::uint64_t> budget;

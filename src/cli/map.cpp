@@ -21,6 +21,7 @@ struct MapArguments {
   std::string file;
   bool accept_base = false;
   std::vector<std::string> allow_bases;
+  bool discard_live = false;
   bool json = false;
 };
 
@@ -86,7 +87,8 @@ ExitStatus map(const MapArguments& arguments) {
                                   {.name = arguments.file,
                                    .writable = false,
                                    .accept_base = arguments.accept_base,
-                                   .allow_bases = arguments.allow_bases});
+                                   .allow_bases = arguments.allow_bases,
+                                   .live = {.discard = arguments.discard_live}});
   if (!opened) return fail(opened.error());
   const auto bases = allowed_bases(arguments.allow_bases);
   if (!bases) return fail(bases.error());
@@ -109,10 +111,11 @@ void add_map(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<MapArguments>();
   CLI::App& command =
       add_command(app, "map", "Show which parts of a layer are its own and where the others come from",
-                  "[--accept-base] [--allow-base DIR] [--json] FILE");
+                  "[--accept-base] [--allow-base DIR] [--discard-live] [--json] FILE");
   command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
   add_accept_base_flag(command, arguments->accept_base);
   add_allow_base_option(command, arguments->allow_bases);
+  add_discard_live_flag(command, arguments->discard_live);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return map(*arguments); }; });
 }

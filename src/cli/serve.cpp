@@ -17,7 +17,8 @@ void add_serve(CLI::App& app, Chosen& chosen) {
       "[--nbd ADDRESS "
       "...] [--tcp-plaintext] [--tls-certificates DIR [--tls-verify-peer] | --tls-psk FILE] [--connections "
       "N] [--handshake-limit SECONDS] [--threads N] [--poll[=US]] [--on-full WHAT] [--reserve SIZE] "
-      "[--daemon | --run CMD] [--pid-file FILE] [--log FORMAT] [--log-level LEVEL] [--log-file FILE]");
+      "[--daemon | --run CMD] [--pid-file FILE] [--live DIR|off] [--log FORMAT] [--log-level LEVEL] "
+      "[--log-file FILE]");
   add_serve_arguments(command, *arguments);
   command.callback([arguments, &command, &chosen] {
     check_serve_arguments(command, *arguments);

@@ -12,8 +12,9 @@ namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",    "--description", "--read-only",  "--direct",
-                                 "--no-ring", "--accept-base", "--allow-base", "--base-format"};
+constexpr std::array k_of_device{"--name",       "--description",  "--read-only",
+                                 "--direct",     "--no-ring",      "--accept-base",
+                                 "--allow-base", "--discard-live", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -179,6 +180,10 @@ void add_process(CLI::App& command, ServeArguments& arguments) {
            "status.");
   add_text(command, "--pid-file", arguments.process.pid_file, "FILE",
            "Write the process's number there once the device is being served, and remove it at the end.");
+  add_text(
+      command, "--live", arguments.process.live, "DIR|off",
+      "Keep the live states of layers in DIR, which is on tmpfs, or nowhere. Without this option they are in "
+      "the run directory if that is on tmpfs, else in /dev/shm/oxbow-UID.");
 }
 
 template <typename T>
@@ -271,6 +276,7 @@ ProcessArguments merged(ProcessArguments stronger, ProcessArguments weaker) {
   prefer(stronger.log_level, weaker.log_level);
   prefer(stronger.log_file, weaker.log_file);
   prefer(stronger.pid_file, weaker.pid_file);
+  prefer(stronger.live, weaker.live);
   return stronger;
 }
 

@@ -53,6 +53,7 @@ struct ProcessArguments {
   std::optional<LogLevel> log_level;
   std::optional<std::string> log_file;
   std::optional<std::string> pid_file;
+  std::optional<std::string> live;  // a folder, or "off"
 };
 
 // All of it. Thread safety: a value.

@@ -12,6 +12,7 @@
 #include "cli/stop_signals.h"
 #include "control/log_sink.h"
 #include "control/serving.h"
+#include "jobs/live_directory.h"
 #include "jobs/run_directory.h"
 #include "os/background.h"
 #include "os/descriptor_limit.h"
@@ -42,6 +43,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .ring = !each.no_ring,
                        .accept_base = each.device.accept_base,
                        .allow_bases = each.device.allow_bases,
+                       .discard_live = each.device.discard_live,
                        .origin = each.origin});
   }
   const auto chosen = std::ranges::find(given, true, &ServedDeviceArguments::is_default);
@@ -213,6 +215,9 @@ Result<control::ServingPlan> ServeProcess::plan() {
   plan.nbd.tls = *std::move(tls);
   plan.nbd.log = &*log_;
   plan.log = &*log_;
+  auto live = live_settings(arguments_.process.live);
+  if (!live) return std::unexpected(std::move(live.error()));
+  plan.live = std::move(*live);
   // A command has its server for itself, and several may run at a time.
   plan.may_be_unlisted = arguments_.run.has_value();
   if (auto directory = run_directory()) {

@@ -89,6 +89,10 @@ class StatusText {
     if (!part.at("allocated").is_null()) out_ += fmt::format(", {} allocated", size_of(part, "allocated"));
     if (!part.at("free").is_null()) out_ += fmt::format(", {} free", size_of(part, "free"));
     out_ += '\n';
+    if (!part.at("live").is_null()) out_ += fmt::format("      live state: {}\n", text_of(part, "live"));
+    if (!part.at("without_live").is_null())
+      out_ += fmt::format("      no live state, kill -9 would lose writes that no flush covers: {}\n",
+                          text_of(part, "without_live"));
   }
 
   void add_statistics(const Json& counted) {

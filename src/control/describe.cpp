@@ -93,7 +93,9 @@ Json describe_chain(const std::vector<ChainPart>& chain) {
                     {"size", part.size_bytes},
                     {"cluster", part.cluster_bytes == 0 ? Json(nullptr) : Json(part.cluster_bytes)},
                     {"allocated", or_null(part.store.allocated_bytes)},
-                    {"free", or_null(part.store.free_bytes)}});
+                    {"free", or_null(part.store.free_bytes)},
+                    {"live", part.live.empty() ? Json(nullptr) : Json(part.live)},
+                    {"without_live", part.without_live.empty() ? Json(nullptr) : Json(part.without_live)}});
   }
   return json;
 }

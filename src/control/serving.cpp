@@ -43,8 +43,27 @@ Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
   return serving;
 }
 
+namespace {
+
+// Whoever relies on kill -9 losing nothing has to hear that it would.
+void tell_what_a_kill_loses(const Device& device, const std::string& name, Log* log) {
+  if (log == nullptr) return;
+  for (const TargetLine& line : device.target()->lines()) {
+    if (line.chain.empty() || line.chain.front().without_live.empty()) continue;
+    log->write(LogLevel::warning, "serve",
+               name +
+                   ": kill -9 of this process would lose writes that no flush covers, for there is no live "
+                   "state of " +
+                   line.chain.front().store.name + ": " + line.chain.front().without_live);
+  }
+}
+
+}  // namespace
+
 Result<void> Serving::open_devices() {
   const auto options_of = [this](const DeviceToServe& each) -> OpenOptions {
+    LiveSettings live = parts_->plan.live;
+    live.discard = each.discard_live;
     return {.name = each.name,
             .writable = !each.read_only,
             .direct = each.direct,
@@ -53,11 +72,13 @@ Result<void> Serving::open_devices() {
             .on_full = parts_->plan.on_full,
             .log = parts_->plan.log,
             .accept_base = each.accept_base,
-            .allow_bases = each.allow_bases};
+            .allow_bases = each.allow_bases,
+            .live = std::move(live)};
   };
   for (const DeviceToServe& each : parts_->plan.devices) {
     auto opened = open_device(parts_->queue, each.spec, options_of(each));
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
+    tell_what_a_kill_loses(*opened->device, each.name, parts_->plan.log);
     parts_->devices.push_back(std::move(*opened));
   }
   for (std::size_t i = 0; i < parts_->devices.size(); ++i) {

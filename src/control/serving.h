@@ -26,6 +26,7 @@ struct DeviceToServe {
   bool ring = true;
   bool accept_base = false;
   std::vector<std::string> allow_bases = {};
+  bool discard_live = false;
   std::string origin;  // where it was asked for ("vm.toml line 3"), to begin errors with; may be empty
 };
 
@@ -47,6 +48,7 @@ struct ServingPlan {
   OnFull on_full = OnFull::pause;
   std::uint64_t reserve_bytes = 0;  // to be kept free where the devices write
   bool may_be_unlisted = false;     // serve also when a name is taken there: then without the socket
+  LiveSettings live;                // where layers keep their live states
   nbd::Server::Options nbd;
   Log* log = nullptr;  // borrowed; may be null
 };

@@ -133,6 +133,7 @@ Result<void> create_layer(Queue& queue, const CreateSpec& spec) {
   auto bases = allowed_bases(spec.allow_bases);
   if (!bases) return std::unexpected(bases.error());
   context.bases = std::move(*bases);
+  context.live.discard = spec.discard_live;
   const auto base = describe_base(context, spec.base, spec.base_kind, description->uuid);
   if (!base) return std::unexpected(base.error());
   description->base = base->record;

@@ -23,6 +23,7 @@ struct CreateSpec {
   bool hash = false;                          // record the SHA-256 of the base, which reads all of it
   std::vector<std::string> allow_bases = {};  // directories: BasePolicy has what they mean
   TellProgress progress = {};                 // of the hash
+  bool discard_live = false;  // of a base that is a layer: live state that can't be used is given up
 };
 
 // Makes the layer under a temporary name in its directory, makes it durable and gives it its name: whoever sees the

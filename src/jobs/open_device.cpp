@@ -105,6 +105,7 @@ Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& sto
                       .direct = options.direct,
                       .reserve_bytes = options.reserve_bytes,
                       .accept_base = options.accept_base,
+                      .live = options.live,
                       .ring = options.ring};
   auto bases = allowed_bases(options.allow_bases);
   if (!bases) return std::unexpected(bases.error());

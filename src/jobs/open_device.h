@@ -13,6 +13,7 @@
 #include "device/device.h"
 #include "formats/native/layout.h"
 #include "oxbow/error.h"
+#include "targets/cow/live_choice.h"
 
 namespace oxbow {
 
@@ -64,6 +65,7 @@ struct OpenOptions {
   Log* log = nullptr;        // borrowed, as long as the device; null: silent
   bool accept_base = false;  // take a base whose modification time alone differs from what the layer recorded
   std::vector<std::string> allow_bases = {};  // directories: BasePolicy has what they mean
+  LiveSettings live{};                        // where layers keep their live states
 };
 
 // A device, and the files it has open. Thread safety: as Device; closed and destroyed by one thread.

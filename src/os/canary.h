@@ -44,6 +44,8 @@ enum class Canary : std::uint8_t {
   full_change_not_retried,  // a change that waited for room is answered without being tried again
   full_flush_not_held,      // flushes go on while changes wait for room
   slots_without_room,       // a page's slots get no room before its first cluster is acknowledged
+  live_removed_early,       // a clean close removes the live file before the superblock says that it is clean
+  live_counts_early,        // the live state counts before its session has begun
 };
 
 struct CanaryName {
@@ -72,6 +74,13 @@ inline constexpr std::array k_canary_names{
     CanaryName{Canary::full_change_not_retried, "full-change-not-retried"},
     CanaryName{Canary::full_flush_not_held, "full-flush-not-held"},
     CanaryName{Canary::slots_without_room, "slots-without-room"},
+    CanaryName{Canary::live_leaf_owned_early, "live-leaf-owned-early"},
+    CanaryName{Canary::live_leaves_private, "live-leaves-private"},
+    CanaryName{Canary::live_leaf_overwritten, "live-leaf-overwritten"},
+    CanaryName{Canary::live_pages_not_dirty, "live-pages-not-dirty"},
+    CanaryName{Canary::live_not_marked_dead, "live-not-marked-dead"},
+    CanaryName{Canary::live_removed_early, "live-removed-early"},
+    CanaryName{Canary::live_counts_early, "live-counts-early"},
 };
 
 #ifdef OXBOW_CANARIES

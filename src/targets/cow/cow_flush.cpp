@@ -152,8 +152,9 @@ IoStatus CowTarget::flush_all(Queue& queue) noexcept {
 
 // A layer that had an unclean end and was not written since: a session only to leave it clean.
 IoStatus CowTarget::recover(Queue& queue) noexcept {
-  const IoStatus begun = begin_session_now(queue);
-  return begun.ok() ? flush_all(queue) : begun;
+  if (const IoStatus begun = begin_session_now(queue); !begun.ok()) return begun;
+  live_counts();
+  return flush_all(queue);
 }
 
 // After the last flush: a record that names no page, so that from now on every bad slot is damage; then the

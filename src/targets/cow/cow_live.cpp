@@ -3,7 +3,10 @@
 //
 //   next_epoch → superblock {epoch + 1, boot, path}, barrier → epoch: from here on the file counts → changes
 //   → a failure: dead, before anybody is told → a clean close: superblock {clean}, barrier → the file is removed
+#include <cerrno>
+
 #include "os/canary.h"
+#include "os/queue.h"
 #include "targets/cow/cow_target.h"
 #include "targets/cow/live_file.h"
 
@@ -22,19 +25,24 @@ Result<void> CowTarget::adopt_live(Queue& queue) {
   }
   // Completed writes are waiting to be flushed, so the first flush has to find a session.
   const IoStatus begun = begin_session_now(queue);
-  if (begun.ok()) return {};
-  return std::unexpected(Error::from_errno("cannot open layer", layer_->describe(), begun.error_number()));
+  if (!begun.ok()) {
+    return std::unexpected(Error::from_errno("cannot open layer", layer_->describe(), begun.error_number()));
+  }
+  live_counts();
+  return {};
 }
 
 void CowTarget::session_begins() noexcept {
-  if (options_.live != nullptr) options_.live->begin_session(epoch());
+  if (options_.live == nullptr) return;
+  options_.live->begin_session(epoch());
+  if (canary(Canary::live_counts_early)) options_.live->session_begun(epoch());
 }
 
-// The superblock is durable. What was there before the session is on the disk or was adopted.
-void CowTarget::session_has_begun() noexcept {
+// The superblock is durable, and what the disk has besides its pages was brought to its places: no replay has to come
+// before what the live file says.
+void CowTarget::live_counts() noexcept {
   if (options_.live != nullptr) options_.live->session_begun(epoch());
   if (options_.retired != nullptr) options_.retired->remove();
-  session_begun_.store(true, std::memory_order_release);
 }
 
 void CowTarget::failed() noexcept {
@@ -43,6 +51,7 @@ void CowTarget::failed() noexcept {
 
 IoStatus CowTarget::close(Queue& queue) noexcept {
   if (!options_.writable) return {};
+  if (options_.live != nullptr && canary(Canary::live_removed_early)) options_.live->remove();
   const IoStatus closed = leave_clean(queue);
   if (!closed.ok()) {
     failed();

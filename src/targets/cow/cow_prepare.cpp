@@ -138,7 +138,8 @@ void CowTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
   if (preparation.key == k_ring_key) return ring_prepared(preparation, status);
   if (!status.ok()) return;  // the request that asked fails; the next one asks again
   if (preparation.key == k_session_key) {
-    session_has_begun();
+    live_counts();
+    session_begun_.store(true, std::memory_order_release);
   } else if ((preparation.key & k_room_key) != 0) {
     pages_.set_room(preparation.key & ~k_room_key);
   } else if (preparation.buffer_bytes > 0) {

@@ -102,6 +102,7 @@ Result<void> CowTarget::replay_ring(Queue& queue) {
   replay_from_.clear();
   if (!applied) return std::unexpected(applied.error());
   ring_.replayed();
+  live_counts();
   return {};
 }
 
@@ -114,7 +115,7 @@ IoStatus CowTarget::begin_session_now(Queue& queue) noexcept {
   }
   session_begins();
   if (status.ok()) status = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
-  if (status.ok()) session_has_begun();
+  if (status.ok()) session_begun_.store(true, std::memory_order_release);
   return status;
 }
 

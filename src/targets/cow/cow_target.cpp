@@ -57,8 +57,9 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
   try {
     std::shared_ptr<CowTarget> target(
         new CowTarget(std::move(layer), std::move(base), std::move(options), std::move(*head)));
-    if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
+    // What is adopted comes before anything that the disk says.
     if (auto adopted = target->adopt_live(queue); !adopted) return std::unexpected(adopted.error());
+    if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
     if (auto recovered = target->recover_ring(queue); !recovered) return std::unexpected(recovered.error());
     return target;
   } catch (const std::bad_alloc&) {

@@ -129,7 +129,7 @@ class CowTarget final : public Target {
   [[nodiscard]] Result<std::uint64_t> load_page(Queue& queue, std::uint64_t page);
   [[nodiscard]] Result<void> adopt_live(Queue& queue);
   void session_begins() noexcept;
-  void session_has_begun() noexcept;
+  void live_counts() noexcept;
 
   // Of the ring: cow_append.cpp and cow_replay.cpp.
   [[nodiscard]] bool capture_append(ChangeLog::Ranges& changes, FlushPlan& plan) noexcept;

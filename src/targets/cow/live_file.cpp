@@ -116,8 +116,11 @@ Result<std::shared_ptr<LiveFile>> LiveFile::create(const std::string& path, cons
   return std::unexpected(Error::from_errno(k_cannot_create, path, number));
 }
 
-Result<std::shared_ptr<LiveFile>> LiveFile::create_unnamed(UniqueFd fd, const LiveIdentity& identity) {
-  return make(std::move(fd), {}, identity);
+Result<std::shared_ptr<LiveFile>> LiveFile::create_in_memory(UniqueFd fd, Name name,
+                                                             const LiveIdentity& identity) {
+  auto file = make(std::move(fd), std::move(name.text), identity);
+  if (file) (*file)->remove_ = std::move(name.remove);
+  return file;
 }
 
 Result<std::shared_ptr<LiveFile>> LiveFile::take(UniqueFd fd, std::string path,
@@ -156,15 +159,20 @@ Result<std::shared_ptr<LiveFile>> LiveFile::open(const std::string& path, const 
   return take(std::move(fd), path, identity);
 }
 
-Result<std::shared_ptr<LiveFile>> LiveFile::open_unnamed(UniqueFd fd, const LiveIdentity& identity) {
-  return take(std::move(fd), {}, identity);
+Result<std::shared_ptr<LiveFile>> LiveFile::open_in_memory(UniqueFd fd, Name name,
+                                                           const LiveIdentity& identity) {
+  auto file = take(std::move(fd), std::move(name.text), identity);
+  if (file) (*file)->remove_ = std::move(name.remove);
+  return file;
 }
 
 void LiveFile::begin_session(std::uint64_t epoch) noexcept { put(header().next_epoch, epoch); }
 
 void LiveFile::session_begun(std::uint64_t epoch) noexcept { put(header().epoch, epoch); }
 
-void LiveFile::mark_dead() noexcept { put(header().dead, 1); }
+void LiveFile::mark_dead() noexcept {
+  if (!canary(Canary::live_not_marked_dead)) put(header().dead, 1);
+}
 
 LiveFile::Standing LiveFile::standing(std::uint64_t epoch) const noexcept {
   if (get(header().dead) != 0) return Standing::dead;
@@ -193,7 +201,7 @@ IoStatus LiveFile::grow_arena() noexcept {
 }
 
 void LiveFile::remove() noexcept {
-  if (path_.empty()) return;
+  if (remove_) return remove_();
   struct ::stat mine{};
   struct ::stat named{};
   const bool same = ::fstat(fd_.get(), &mine) == 0 && ::lstat(path_.c_str(), &named) == 0 &&

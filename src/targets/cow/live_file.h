@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -35,13 +36,16 @@ class LiveFile {
   // may use, no link, whole, and of this very layer and boot.
   [[nodiscard]] static Result<std::shared_ptr<LiveFile>> open(const std::string& path,
                                                               const LiveIdentity& identity);
-  // The same with a file in memory that has no name, of which `fd` is the only owner.
-  [[nodiscard]] static Result<std::shared_ptr<LiveFile>> create_unnamed(UniqueFd fd,
+  // The same with a file in memory, of memfd_create(2). A layer records the name; `remove` is how to remove it.
+  struct Name {
+    std::string text;
+    std::function<void()> remove{};
+  };
+  [[nodiscard]] static Result<std::shared_ptr<LiveFile>> create_in_memory(UniqueFd fd, Name name,
+                                                                          const LiveIdentity& identity);
+  [[nodiscard]] static Result<std::shared_ptr<LiveFile>> open_in_memory(UniqueFd fd, Name name,
                                                                         const LiveIdentity& identity);
-  [[nodiscard]] static Result<std::shared_ptr<LiveFile>> open_unnamed(UniqueFd fd,
-                                                                      const LiveIdentity& identity);
 
-  // Empty without a name.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   // The session of `epoch` is about to be written to the superblock, and then has begun: the states count from then on.
@@ -59,7 +63,7 @@ class LiveFile {
   // What it means for a layer whose superblock says `epoch`.
   [[nodiscard]] Standing standing(std::uint64_t epoch) const noexcept;
 
-  // Maps `bytes`, a multiple of native::k_live_page_bytes, for live pages. Once, before the arena is used; only the first
+  // Maps `bytes`, a multiple of native::k_live_page_bytes, for live pages. Before the arena is used; only the first
   // arena_bytes() of it may be touched.
   [[nodiscard]] IoStatus map_arena(std::uint64_t bytes) noexcept;
   [[nodiscard]] std::byte* arena() const noexcept { return arena_.data(); }
@@ -83,6 +87,7 @@ class LiveFile {
 
   UniqueFd fd_;
   std::string path_;
+  std::function<void()> remove_;  // of a file in memory
   Mapping header_;
   Mapping arena_;
   std::uint64_t arena_bytes_ = 0;  // that have memory of their own

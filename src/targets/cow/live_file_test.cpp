@@ -233,7 +233,7 @@ TEST_F(LiveFileTest, DamagedStatesAreNotTaken) {
 TEST(LiveMemory, IsHadBeforeItIsPromised) {
   UniqueFd fd = memory();
   const UniqueFd same(::dup(fd.get()));
-  auto file = LiveFile::create_unnamed(std::move(fd), identity());
+  auto file = LiveFile::create_in_memory(std::move(fd), {.text = "live"}, identity());
   ASSERT_TRUE(file) << file.error().text();
   StateMap map(std::uint64_t{1} << 40, *file);
   publish(map, 0, 1, ClusterState::data);
@@ -253,7 +253,7 @@ TEST(LiveMemory, IsHadBeforeItIsPromised) {
 TEST(LiveMemory, FollowsWhatIsTouched) {
   UniqueFd fd = memory();
   const UniqueFd same(::dup(fd.get()));
-  auto file = LiveFile::create_unnamed(std::move(fd), identity());
+  auto file = LiveFile::create_in_memory(std::move(fd), {.text = "live"}, identity());
   ASSERT_TRUE(file) << file.error().text();
   StateMap map(std::uint64_t{1} << 40, *file);
   const auto bytes = [&] {
@@ -270,8 +270,8 @@ TEST(LiveMemory, FollowsWhatIsTouched) {
   EXPECT_LE(bytes(), needed + (needed / 4));
 }
 
-// A process that takes over pages as fast as it can is killed at moments that nobody chooses: whatever leaf has an owner
-// then is whole.
+// A process that takes over pages as fast as it can is killed at moments that nobody chooses: whatever leaf has an
+// owner then is whole.
 TEST(LiveMemory, ALeafThatIsOwnedIsWholeWhenTheProcessIsKilled) {
   constexpr std::uint64_t k_many = std::uint64_t{1} << 30;
   constexpr unsigned k_kills = 60;
@@ -279,7 +279,7 @@ TEST(LiveMemory, ALeafThatIsOwnedIsWholeWhenTheProcessIsKilled) {
   for (unsigned kill = 0; kill < k_kills; ++kill) {
     UniqueFd fd = memory();
     UniqueFd same(::dup(fd.get()));
-    auto file = LiveFile::create_unnamed(std::move(fd), identity());
+    auto file = LiveFile::create_in_memory(std::move(fd), {.text = "live"}, identity());
     ASSERT_TRUE(file) << file.error().text();
     const pid_t child = ::fork();
     if (child == 0) {
@@ -295,7 +295,7 @@ TEST(LiveMemory, ALeafThatIsOwnedIsWholeWhenTheProcessIsKilled) {
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status));
-    auto left = LiveFile::open_unnamed(std::move(same), identity());
+    auto left = LiveFile::open_in_memory(std::move(same), {.text = "live"}, identity());
     ASSERT_TRUE(left) << left.error().text();
     StateMap map(k_many, *left);
     ASSERT_TRUE(map.adopt());

@@ -26,7 +26,8 @@ class LiveFile;
 
 enum class ClusterState : std::uint8_t { absent = 0b00, zero = 0b01, data = 0b11 };
 
-// Thread safety: adopt() before all else; the rest from any thread; install() and compose() of one page not at the same time as each other.
+// Thread safety: adopt() before all else; the rest from any thread; install() and compose() of one page not at the same
+// time as each other.
 class StateMap {
  public:
   struct Run {
