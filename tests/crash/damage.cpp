@@ -113,7 +113,7 @@ void History::read_damaged(Stack& stack, const std::string& what, Range suspect)
     const bool governed = at >= suspect.offset && at < suspect.end();
     if (!status.ok() && governed) continue;
     if (!status.ok()) return complain(fmt::format("after {}: {:#x} cannot be read either", what, at));
-    if (auto wrong = oracle_.check_after_crash(at, bytes)) {
+    if (auto wrong = oracle_.check_after_crash(Oracle::Crash::power_loss, at, bytes)) {
       return complain(fmt::format("after {}: {}", what, *wrong));
     }
   }

@@ -180,7 +180,7 @@ class Case {
     const IoStatus status =
         run_blocking(stack.queue(), [&](Io& io) { return stack.device().read(io, 0, bytes); });
     if (!status.ok()) return "the device cannot be read";
-    return oracle_.check_after_crash(0, bytes);
+    return oracle_.check_after_crash(Oracle::Crash::power_loss, 0, bytes);
   }
 
   [[nodiscard]] const SimDisk& disk() const { return *disks_.layers[0]; }

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "formats/native/codec.h"
+#include "targets/cow/layer_head.h"
 
 namespace oxbow::crash {
 namespace {
@@ -20,7 +22,8 @@ constexpr std::uint64_t k_never_step = UINT64_MAX;
 constexpr std::uint64_t k_chunk_bytes = 64 * 1024;
 
 [[nodiscard]] std::string_view name_of(Oracle::Crash how) {
-  return how == Oracle::Crash::kill ? "kill" : "power loss";
+  static constexpr std::string_view k_names[] = {"power loss", "kill", "kill without live state"};
+  return k_names[static_cast<std::size_t>(how)];
 }
 
 }  // namespace
@@ -127,6 +130,8 @@ void History::live() {
   over_ = false;
   closed_ = false;
   crash_step_ = random_.chance(50) ? random_.below(random_.chance(20) ? 40 : 400) : k_never_step;
+  // Killed again while it takes over what the first kill left.
+  if (std::exchange(was_killed_, false) && random_.chance(25)) crash_step_ = random_.below(70);
   probe_steps_.clear();
   for (std::uint64_t i = random_.below(4); i > 0; --i) probe_steps_.push_back(random_.below(400));
   {
@@ -134,15 +139,19 @@ void History::live() {
     watch(stack.queue(), "opening or closing");
     stack.queue().before_step = [&](std::uint64_t step) { before_step(stack, step); };
     trace_.remark(fmt::format("life {}", life_));
+    watch_moments(stack);
     auto opened = stack.open(disks_, true, shape_.pending_percent);
     if (!opened && !over_) return complain("cannot open: " + opened.error().text());
     if (opened) act(stack);
     workload_ = nullptr;
+#ifdef OXBOW_CANARIES
+    set_canary_moment({});
+#endif
   }
   if (result_.violation || !closed_) return;
   Disks off = disks_.clone();
   off.lose_power(random_);
-  verify(off, "a clean close and power loss", std::nullopt);
+  verify(off, "a clean close and power loss", Oracle::Crash::power_loss, false);
   if (options_.damage && random_.chance(50)) verify_damaged();
 }
 
@@ -219,8 +228,10 @@ void History::end_life(Stack& stack, Workload& workload) {
   if (random_.chance(30)) workload.read_all();
   if (over_ || workload.violation()) return;
   const std::uint64_t drawn = random_.below(100);
-  if (drawn < 40) return crash(stack, Oracle::Crash::power_loss);
-  if (drawn < 55) return crash(stack, Oracle::Crash::kill);
+  // What is left then is settled by who opens it next.
+  if (workload.failed() && drawn < 60) return crash(stack, true);
+  if (drawn < 35) return crash(stack, false);
+  if (drawn < 60) return crash(stack, true);
   if (workload.trouble() == Trouble::full_paused && random_.chance(30)) workload.give_up();
   workload.drain();
   if (!over_ && !workload.violation()) close(stack, workload);
@@ -240,38 +251,74 @@ void History::close(Stack& stack, Workload& workload) {
   if (workload.trouble() != Trouble::anything && !workload.may_have_failed()) {
     complain(fmt::format("close failed with error {}", status.error_number()));
   }
-  crash(stack, Oracle::Crash::power_loss);
+  crash(stack, random_.chance(30));
 }
 
 void History::before_step(Stack& stack, std::uint64_t step) {
   if (over_) return;
-  if (step >= crash_step_)
-    return crash(stack, random_.chance(75) ? Oracle::Crash::power_loss : Oracle::Crash::kill);
+  if (step >= crash_step_) return crash(stack, random_.chance(35));
   if (std::erase(probe_steps_, step) == 0) return;
+  const bool lose = options_.power_loss && random_.chance(70);
+  const Oracle::Crash how = lose ? Oracle::Crash::power_loss : kill_now();
   Disks copy = disks_.clone();
-  const bool lose = options_.power_loss && random_.chance(80);
-  if (lose) copy.lose_power(random_);
+  if (lose) {
+    copy.lose_power(random_);
+  } else if (how == Oracle::Crash::power_loss) {
+    copy.drop_caches(random_);
+  }
   verify(copy, fmt::format("a {} tried at step {} of life {}", lose ? "power loss" : "kill", step, life_),
-         std::nullopt);
+         how, false);
 }
 
-void History::crash(Stack& stack, Oracle::Crash how) {
-  // A kill after a failed barrier is settled by dropping the file's cache, which is a power loss of its own.
-  const bool killable = disks_.layers.empty() || !disks_.layers.back()->barrier_failed();
-  if (!options_.kill || !killable) how = Oracle::Crash::power_loss;
-  if (!options_.power_loss) how = Oracle::Crash::kill;
+void History::watch_moments([[maybe_unused]] Stack& stack) {
+#ifdef OXBOW_CANARIES
+  set_canary_moment([this, &stack] {
+    if (over_ || verifying_ || !random_.chance(3)) return;
+    crash(stack, true);
+  });
+#endif
+}
+
+Oracle::Crash History::kill_now() {
+  if (disks_.layers.empty()) return Oracle::Crash::bare_kill;
+  SimDisk& disk = *disks_.layers.back();
+  Random random(1);
+  sim::Trace trace;
+  SimQueue queue(random, trace);
+  SimStore store(queue, disks_.layers.back(), {.name = "layer", .pending_percent = 0});
+  const auto head = read_layer_head(queue, store);
+  const bool dead = head && disks_.live->is_dead(head->superblock);
+  // The cache is dropped then, after a failed barrier with what it had marked clean.
+  if (dead) return disk.barrier_failed() ? Oracle::Crash::power_loss : Oracle::Crash::bare_kill;
+  const bool told = workload_ != nullptr && workload_->may_have_failed();
+  if (shape_.live && workload_ != nullptr && workload_->failed()) {
+    complain("a flush failed and its sender was told, but the live state isn't marked dead");
+  }
+  // A kill before anybody was told of a failed barrier is not covered; without live state none is.
+  if (disk.barrier_failed() && !(told && shape_.live)) return Oracle::Crash::power_loss;
+  return shape_.live ? Oracle::Crash::kill : Oracle::Crash::bare_kill;
+}
+
+void History::crash(Stack& stack, bool kill) {
+  if (!options_.kill) kill = false;
+  if (!options_.power_loss) kill = true;
+  const Oracle::Crash how = kill ? kill_now() : Oracle::Crash::power_loss;
   over_ = true;
+  was_killed_ = kill;
   if (workload_ != nullptr) workload_->freeze();
   stack.kill();
-  trace_.remark(fmt::format("{} at step {}", name_of(how), stack.queue().steps()));
+  trace_.remark(fmt::format("{} at step {}", kill ? name_of(how) : "power loss", stack.queue().steps()));
   if (how == Oracle::Crash::power_loss) {
     disks_ = disks_.clone();
-    disks_.lose_power(random_);
+    kill ? disks_.drop_caches(random_) : disks_.lose_power(random_);
   } else {
     for (const auto& layer : disks_.layers) layer->forget_submitter();
+    // What the dying process still does must not be seen.
+    disks_.live = disks_.live->clone();
   }
   oracle_.crashed(how);
-  verify(disks_, fmt::format("{} at step {} of life {}", name_of(how), stack.queue().steps(), life_), how);
+  verify(disks_, fmt::format("{} at step {} of life {}", name_of(how), stack.queue().steps(), life_), how,
+         true);
   if (options_.damage && !result_.violation && !disks_.layers.empty() && random_.chance(15)) verify_damaged();
 }
 
@@ -288,20 +335,22 @@ std::vector<Range> History::known_ranges() const {
   return ranges;
 }
 
-void History::verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle) {
+void History::verify(const Disks& disks, const std::string& when, Oracle::Crash how, bool settle) {
   if (result_.states >= options_.most_states) return;
   ++result_.states;
+  verifying_ = true;
   Random random(random_.next());
   sim::Trace trace;
   Stack stack(random, trace, shape_);
   watch(stack.queue(), "reading after " + when);
   auto opened = stack.open(disks, random.chance(40), random.chance(25) ? shape_.pending_percent : 0);
   if (!opened) return complain(fmt::format("after {}: cannot open: {}", when, opened.error().text()));
-  read_known(stack, when, settle);
+  read_known(stack, when, how, settle);
+  verifying_ = false;
   trace_.note("verified", "", result_.states, trace.hash());
 }
 
-void History::read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle) {
+void History::read_known(Stack& stack, const std::string& when, Oracle::Crash how, bool settle) {
   std::vector<std::byte> bytes;
   for (const Range& range : known_ranges()) {
     bytes.assign(range.length, std::byte{0x5A});
@@ -311,10 +360,10 @@ void History::read_known(Stack& stack, const std::string& when, std::optional<Or
       return complain(fmt::format("after {}: reading {:#x}+{:#x} fails with error {}", when, range.offset,
                                   range.length, status.error_number()));
     }
-    if (auto wrong = oracle_.check_after_crash(range.offset, bytes)) {
+    if (auto wrong = oracle_.check_after_crash(how, range.offset, bytes)) {
       return complain(fmt::format("after {}: {}", when, *wrong));
     }
-    if (settle) oracle_.found(*settle, range.offset, bytes);
+    if (settle) oracle_.found(how, range.offset, bytes);
   }
 }
 
@@ -326,7 +375,8 @@ void History::verify_created(const Disks& disks) {
   Stack stack(random, trace, shape_);
   watch(stack.queue(), "opening a half-made layer");
   ++result_.states;
-  if (stack.open(disks, false, 0)) read_known(stack, "a power loss during create", std::nullopt);
+  if (stack.open(disks, false, 0))
+    read_known(stack, "a power loss during create", Oracle::Crash::power_loss, false);
 }
 
 }  // namespace oxbow::crash

@@ -64,14 +64,21 @@ class History {
   void close(Stack& stack, Workload& workload);
   void set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset);
   void before_step(Stack& stack, std::uint64_t step);
-  void crash(Stack& stack, Oracle::Crash how);
+  void crash(Stack& stack, bool kill);
   // Arms a crash soon after one of the next writes of metadata, where most can go wrong.
   void lie_in_wait(Stack& stack, std::uint64_t data_offset);
 
   // Opens `disks` in a world of its own, reads everything that is known, and complains about what may not be.
   // Tells the oracle what was found when `settle` says so.
-  void verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle);
-  void read_known(Stack& stack, const std::string& when, std::optional<Oracle::Crash> settle);
+  void verify(const Disks& disks, const std::string& when, Oracle::Crash how, bool settle);
+  void verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle) {
+    verify(disks, when, settle.value_or(Oracle::Crash::power_loss), settle.has_value());
+  }
+  void read_known(Stack& stack, const std::string& when, Oracle::Crash how, bool settle);
+  // What a kill at this moment leaves.
+  [[nodiscard]] Oracle::Crash kill_now();
+  // Lets the process be killed between two instructions where a canary build has a moment for it.
+  void watch_moments(Stack& stack);
   void verify_created(const Disks& disks);
   void verify_damaged();
   [[nodiscard]] bool is_named(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t page,
@@ -95,7 +102,9 @@ class History {
   // Of the current life.
   unsigned life_ = 0;
   Workload* workload_ = nullptr;
-  bool over_ = false;  // the crash has happened
+  bool over_ = false;        // the crash has happened
+  bool was_killed_ = false;  // the life before, or this one
+  bool verifying_ = false;
   bool closed_ = false;
   std::uint64_t crash_step_ = 0;
   std::vector<std::uint64_t> probe_steps_;

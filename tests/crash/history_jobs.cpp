@@ -35,6 +35,7 @@ void History::lose(Oracle::Crash how) {
   } else {
     for (const auto& layer : disks_.layers) layer->forget_submitter();
     if (disks_.base != nullptr) disks_.base->forget_submitter();
+    disks_.live = disks_.live->clone();
   }
   oracle_.crashed(how);
 }
@@ -61,10 +62,10 @@ void History::run_job() {
   if (!result && !cut) return complain(fmt::format("{} fails: {}", name_of(job), result.error().text()));
   const auto how = !cut || !options_.kill || (options_.power_loss && random_.chance(70))
                        ? Oracle::Crash::power_loss
-                       : Oracle::Crash::kill;
+                       : Oracle::Crash::bare_kill;
   const std::string when = fmt::format(
       "a {}{}", name_of(job),
-      cut ? fmt::format(" cut off by a {}", how == Oracle::Crash::kill ? "kill" : "power loss") : "");
+      cut ? fmt::format(" cut off by a {}", how == Oracle::Crash::bare_kill ? "kill" : "power loss") : "");
   closed_ = !cut;
   if (cut) {
     lose(how);
@@ -98,7 +99,7 @@ void History::resume_merge() {
     const auto result = run_once(Job::merge, 0, crash_step, cut);
     if (result) return;
     if (!cut) return complain("a merge can't be resumed: " + result.error().text());
-    lose(options_.power_loss ? Oracle::Crash::power_loss : Oracle::Crash::kill);
+    lose(options_.power_loss ? Oracle::Crash::power_loss : Oracle::Crash::bare_kill);
     if (const auto now = superblock_of(disks_.layers.back()); now && !is_merging(*now)) return;
   }
 }

@@ -60,7 +60,11 @@ Result<std::shared_ptr<CowTarget>> JobRun::open_layer(std::size_t number, CowTar
 }
 
 Result<void> JobRun::clean_top() {
-  auto target = open_layer(stores_.size() - 1, {.writable = true});
+  CowTarget::Options options{.writable = true};
+  if (auto chosen = disks_.live->choose(queue_, top(), false, options); !chosen) {
+    return std::unexpected(chosen.error());
+  }
+  auto target = open_layer(stores_.size() - 1, std::move(options));
   if (!target) return std::unexpected(target.error());
   const IoStatus closed = (*target)->close(queue_);
   if (!closed.ok()) return std::unexpected(Error::from_errno("cannot close", "top", closed.error_number()));

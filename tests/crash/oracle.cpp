@@ -136,9 +136,9 @@ void Oracle::note_seen(std::uint64_t number, sim::SectorView bytes, const Firm& 
   }
 }
 
-std::optional<std::string> Oracle::check_after_crash(std::uint64_t at,
+std::optional<std::string> Oracle::check_after_crash(Crash how, std::uint64_t at,
                                                      std::span<const std::byte> bytes) const {
-  const Firm firm{.after_crash = true, .before = 0};
+  const Firm firm{.after_crash = true, .before = 0, .all_completed = how == Crash::kill};
   assert(at % k_sector_bytes == 0 && bytes.size() % k_sector_bytes == 0);
   for (std::size_t done = 0; done < bytes.size(); done += k_sector_bytes) {
     const sim::SectorView sector(bytes.data() + done, k_sector_bytes);
@@ -150,7 +150,8 @@ std::optional<std::string> Oracle::check_after_crash(std::uint64_t at,
 
 bool Oracle::is_firm(const Write& write, const Firm& firm) const noexcept {
   if (!write.ok) return false;
-  return firm.after_crash ? write.covered : write.ended < firm.before;
+  if (!firm.after_crash) return write.ended < firm.before;
+  return firm.all_completed || write.covered;
 }
 
 // Whether something that has to be there was submitted to all of [from, to) after a value had ended.

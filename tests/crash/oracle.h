@@ -59,8 +59,10 @@ class Oracle {
   [[nodiscard]] std::optional<std::string> end_read(Moment submitted, std::uint64_t at,
                                                     std::span<const std::byte> bytes);
 
+  // How it ends: a kill leaves everything that had completed, one without live state only what was flushed.
+  enum class Crash : std::uint8_t { power_loss, kill, bare_kill };
   // What cannot have been found at byte `at` (a sector border) after a crash at this moment.
-  [[nodiscard]] std::optional<std::string> check_after_crash(std::uint64_t at,
+  [[nodiscard]] std::optional<std::string> check_after_crash(Crash how, std::uint64_t at,
                                                              std::span<const std::byte> bytes) const;
 
   // Whether writes that fail are tried again by themselves, from now on.
@@ -68,7 +70,6 @@ class Oracle {
 
   // The crash has happened: nothing that is in flight ends any more. What was found afterwards is told by found():
   // after a power loss that is all there is, after a kill the rest may still replace it.
-  enum class Crash : std::uint8_t { power_loss, kill };
   void crashed(Crash how);
   void found(Crash how, std::uint64_t at, std::span<const std::byte> bytes);
 
@@ -107,10 +108,11 @@ class Oracle {
     Moment submitted;
     Moment ended;
   };
-  // Must be there: for a crash, what is covered; for a read, what had completed before it.
+  // Must be there: for a crash, what is covered; for a read or a kill, what had completed before it.
   struct Firm {
     bool after_crash;
     Moment before;
+    bool all_completed = true;  // with after_crash: as after a kill
   };
 
   // When the entry had taken effect at the latest: a request that ended, or was seen, doesn't change its mind.

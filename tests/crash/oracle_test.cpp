@@ -32,7 +32,7 @@ class OracleTest : public testing::Test {
     return bytes;
   }
   [[nodiscard]] bool may_crash_to(const sim::SectorBytes& bytes) const {
-    return !oracle_.check_after_crash(0, bytes).has_value();
+    return !oracle_.check_after_crash(Oracle::Crash::power_loss, 0, bytes).has_value();
   }
   [[nodiscard]] bool may_crash_to(WriteId id) const { return may_crash_to(made_of({{id, k_sector}})); }
   [[nodiscard]] bool may_read(Moment since, WriteId id) {
@@ -88,9 +88,10 @@ TEST_F(OracleTest, ADurableWriteSpeaksForItselfAlone) {
   EXPECT_FALSE(may_crash_to(WriteId{0}));
   EXPECT_TRUE(may_crash_to(durable));
   sim::SectorBytes bytes{};
-  EXPECT_FALSE(oracle_.check_after_crash(512, bytes)) << "the other one may be lost";
+  EXPECT_FALSE(oracle_.check_after_crash(Oracle::Crash::power_loss, 512, bytes))
+      << "the other one may be lost";
   fill_content(other, 512, bytes);
-  EXPECT_FALSE(oracle_.check_after_crash(512, bytes));
+  EXPECT_FALSE(oracle_.check_after_crash(Oracle::Crash::power_loss, 512, bytes));
 }
 
 TEST_F(OracleTest, OverlappingWritesMayComeInEitherOrder) {
@@ -196,7 +197,7 @@ TEST_F(OracleTest, NamesWhatShowsAndWhatIsAllowed) {
   const WriteId first = write(k_sector);
   const WriteId second = write(k_sector);
   flush();
-  const auto wrong = oracle_.check_after_crash(0, made_of({{first, k_sector}}));
+  const auto wrong = oracle_.check_after_crash(Oracle::Crash::power_loss, 0, made_of({{first, k_sector}}));
   ASSERT_TRUE(wrong);
   EXPECT_EQ(*wrong,
             "sector 0 bytes 0..511 (device 0x0) show #1 (write 0x0+0x200, life 0, durable); "

@@ -89,12 +89,14 @@ Shape draw_shape(Chooser& chooser) {
     if (chooser.chance(20)) next.cluster_shift = next.cluster_shift == 12 ? 13 : 12;
     shape.layers.push_back(next);
   }
+  shape.live = chooser.chance(80);
   return shape;
 }
 
 std::string Shape::text() const {
-  std::string text = fmt::format("base {} bytes{}, {}% pending, {} in flight, layers", base_bytes,
-                                 base_durable ? "" : " (not durable)", pending_percent, depth);
+  std::string text =
+      fmt::format("base {} bytes{}, {}% pending, {} in flight, {}live state, layers", base_bytes,
+                  base_durable ? "" : " (not durable)", pending_percent, depth, live ? "" : "no ");
   for (const LayerShape& layer : layers) {
     text += fmt::format(" [{} bytes, {} KiB clusters{}]", layer.size_bytes,
                         (1U << layer.cluster_shift) / 1024, layer.punches ? "" : ", no holes");

@@ -25,6 +25,7 @@ struct Shape {
   unsigned pending_percent = 50;   // of the calls of a store
   unsigned depth = 1;              // requests in flight at a time
   bool ring = true;                // small flushes go to the commit ring
+  bool live = false;               // whether layers have live states
 
   [[nodiscard]] std::string text() const;
 };

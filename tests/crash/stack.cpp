@@ -15,10 +15,16 @@ Disks Disks::clone() const {
   Disks copy;
   if (base != nullptr) copy.base = std::make_shared<SimDisk>(*base);
   for (const auto& layer : layers) copy.layers.push_back(std::make_shared<SimDisk>(*layer));
+  copy.live = live->clone();
   return copy;
 }
 
 void Disks::lose_power(sim::Chooser& chooser) {
+  drop_caches(chooser);
+  live->lose_power();
+}
+
+void Disks::drop_caches(sim::Chooser& chooser) {
   const auto lose = [&](SimDisk& disk) {
     sim::RandomLoss loss(chooser, disk);
     disk.lose_power(loss);
@@ -44,28 +50,43 @@ std::shared_ptr<SimStore> Stack::add_store(const std::shared_ptr<SimDisk>& disk,
 }
 
 Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_percent) {
+  auto opened = open_once(disks, writable, pending_percent);
+  if (!opened) return std::unexpected(opened.error());
+  if (!*opened) return {};
+  if (opened = open_once(disks, true, pending_percent); !opened) return std::unexpected(opened.error());
+  const IoStatus closed = device_->close(queue_);
+  queue_.drain();  // of what nobody waits for
+  if (!closed.ok())
+    return std::unexpected(Error::from_errno("cannot recover layer", "top", closed.error_number()));
+  if (opened = open_once(disks, false, pending_percent); !opened) return std::unexpected(opened.error());
+  return {};
+}
+
+Result<bool> Stack::open_once(const Disks& disks, bool writable, unsigned pending_percent) {
+  device_.reset();
+  top_.reset();
+  stores_.clear();
   std::shared_ptr<Target> below;
   if (disks.base != nullptr) {
     below = std::make_shared<SimTarget>(add_store(disks.base, "base", false, true, pending_percent), false);
   }
   for (std::size_t i = 0; i < disks.layers.size(); ++i) {
     const bool is_top = i + 1 == disks.layers.size();
-    const bool to_write = is_top && writable;
-    auto store = add_store(disks.layers[i], fmt::format("layer{}", i), to_write, shape_.layers[i].punches,
-                           pending_percent);
-    CowTarget::Options options{.writable = to_write};
+    CowTarget::Options options{.writable = is_top && writable};
+    auto store = add_store(disks.layers[i], fmt::format("layer{}", i), options.writable,
+                           shape_.layers[i].punches, pending_percent);
+    if (is_top) {
+      const auto adopted = disks.live->choose(queue_, *store, shape_.live, options);
+      if (!adopted) return std::unexpected(adopted.error());
+      if (*adopted && !writable) return true;
+    }
     if (shape_.ring) {
       options.ring = store;
       options.ring_growth = {
           .small_flushes = 1, .first_bytes = 32 << 10, .step_bytes = 16 << 10, .most_bytes = 64 << 10};
     }
     auto opened = CowTarget::open(queue_, store, below, options);
-    if (!opened && is_top && !writable && opened.error().why() == k_needs_recovery_reason) {
-      store = add_store(disks.layers[i], fmt::format("layer{}", i), true, shape_.layers[i].punches,
-                        pending_percent);
-      options.writable = true;
-      opened = CowTarget::open(queue_, store, below, options);
-    }
+    if (!opened && is_top && !writable && opened.error().why() == k_needs_recovery_reason) return true;
     if (!opened) return std::unexpected(opened.error());
     top_ = std::move(*opened);
     below = top_;
@@ -74,7 +95,7 @@ Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_per
       below,
       Device::Options{.name = "sim", .read_only = !writable, .on_full = OnFull::pause, .log = &pauses_},
       queue_);
-  return {};
+  return false;
 }
 
 Result<void> Stack::format(const Disks& disks, const std::shared_ptr<SimDisk>& disk, std::uint64_t salt) {

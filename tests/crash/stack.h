@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "crash/live_place.h"
 #include "crash/shape.h"
 #include "device/device.h"
 #include "os/canary.h"
@@ -21,10 +22,13 @@ namespace oxbow::crash {
 struct Disks {
   std::shared_ptr<sim::SimDisk> base;
   std::vector<std::shared_ptr<sim::SimDisk>> layers;
+  std::shared_ptr<LivePlace> live = std::make_shared<LivePlace>();  // of the topmost layer
 
   [[nodiscard]] Disks clone() const;
   // Power fails on all of them.
   void lose_power(sim::Chooser& chooser);
+  // The files' caches go; what else is in memory stays.
+  void drop_caches(sim::Chooser& chooser);
 };
 
 // What layers have beyond their size.
@@ -44,6 +48,7 @@ class Stack {
   Stack& operator=(Stack&&) = delete;
 
   // Opens the chain as production does, the top layer for writing when asked. Without any layer the base is the device.
+  // A layer that is only to be read, but whose last writes only the live state has, is made clean first.
   [[nodiscard]] Result<void> open(const Disks& disks, bool writable, unsigned pending_percent);
   // Makes an empty disk the next layer over `disks`.
   [[nodiscard]] Result<void> format(const Disks& disks, const std::shared_ptr<sim::SimDisk>& disk,
@@ -73,6 +78,8 @@ class Stack {
     std::uint64_t lines_ = 0;
   };
 
+  // Answers whether the layer has to be opened for writing first.
+  [[nodiscard]] Result<bool> open_once(const Disks& disks, bool writable, unsigned pending_percent);
   [[nodiscard]] std::shared_ptr<sim::SimStore> add_store(const std::shared_ptr<sim::SimDisk>& disk,
                                                          std::string name, bool writable, bool punches,
                                                          unsigned pending_percent);
