@@ -27,7 +27,7 @@ struct CreateSpec {
 };
 
 // Makes the layer under a temporary name in its directory, makes it durable and gives it its name: whoever sees the
-// name sees a whole layer. The base is read only where it is sampled, but for `hash`. `queue` is the calling thread's and
+// name sees a whole layer. The base is read only where it is sampled, but for `hash`. `queue` is the calling thread's
 // and is waited on.
 [[nodiscard]] Result<void> create_layer(Queue& queue, const CreateSpec& spec);
 
