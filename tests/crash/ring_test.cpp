@@ -15,9 +15,9 @@ constexpr std::uint64_t k_cluster = 4096;
 
 // A layer whose ring is ready, after its first full flush. Thread safety: none.
 struct RingWorld : World {
-  explicit RingWorld(unsigned pending = 0) : World(test::seed(), pending) {
+  explicit RingWorld(std::uint64_t size_bytes = k_device_bytes) : World(test::seed(), 0) {
     with_ring = true;
-    open_layer();
+    open_layer(size_bytes);
     make_ready();
   }
   void make_ready() {
@@ -121,6 +121,19 @@ TEST(CommitRing, SustainsManyFillings) {
     world.lose_power();
     ASSERT_EQ(world.letter(i % 12 * k_cluster), letter) << "after " << i;
   }
+}
+
+// A record makes a page's first cluster durable, but not the room of its slots.
+TEST(CommitRing, AReplayGetsTheRoomThatItsPagesNeed) {
+  constexpr std::uint64_t k_two_pages = 128 << 20;
+  RingWorld world(k_two_pages);
+  ASSERT_TRUE(world.write_now(k_two_pages - k_cluster, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  world.lose_power();
+  world.store->set_full(true);
+  EXPECT_TRUE(world.flush_now().ok()) << "no flush may run out of room";
+  world.lose_power();
+  EXPECT_EQ(world.letter(k_two_pages - k_cluster), 'a');
 }
 
 TEST(CommitRing, DamageInTheMiddleIsRefusedNotPassedOver) {

@@ -136,6 +136,16 @@ Result<void> CowTarget::replay(Queue& queue, std::span<const std::byte> record) 
   return {};
 }
 
+IoStatus CowTarget::allocate_slots(Queue& queue, std::uint64_t page) noexcept {
+  for (const std::uint64_t slots : head_.superblock.slot_offset) {
+    const Range slot{slots + (page * native::k_page_bytes), native::k_page_bytes};
+    const IoStatus status = run_blocking(queue, [&](Io& io) { return layer_->allocate(io, slot); });
+    if (!status.ok() && status.error_number() != EOPNOTSUPP) return status;
+  }
+  pages_.set_room(page);
+  return {};
+}
+
 Result<void> CowTarget::replay(Queue& queue, const native::RingEntry& entry,
                                std::span<const std::byte> data) {
   const std::uint64_t first = entry.offset >> shift_;
@@ -151,6 +161,9 @@ Result<void> CowTarget::replay(Queue& queue, const native::RingEntry& entry,
                     entry.offset)));
   }
   IoStatus status = states_.make_room(first, count);
+  // The room that its slots once had was not durable with the record.
+  const std::uint64_t page = first / native::k_clusters_per_page;
+  if (status.ok() && !pages_.has_room(page)) status = allocate_slots(queue, page);
   if (!status.ok()) {
     // told below
   } else if (data.empty()) {

@@ -145,6 +145,7 @@ class CowTarget final : public Target {
   [[nodiscard]] Result<void> replay(Queue& queue, const native::RingEntry& entry,
                                     std::span<const std::byte> data);
   [[nodiscard]] IoStatus begin_session_now(Queue& queue) noexcept;
+  [[nodiscard]] IoStatus allocate_slots(Queue& queue, std::uint64_t page) noexcept;
 
   void capture_all(FlushPlan& plan) noexcept;
   void capture_pages(FlushPlan& plan) noexcept;
