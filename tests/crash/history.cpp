@@ -131,7 +131,11 @@ void History::live() {
   closed_ = false;
   crash_step_ = random_.chance(50) ? random_.below(random_.chance(20) ? 40 : 400) : k_never_step;
   // Killed again while it takes over what the first kill left.
-  if (std::exchange(was_killed_, false) && random_.chance(25)) crash_step_ = random_.below(70);
+  kill_percent_ = 35;
+  if (std::exchange(was_killed_, false) && random_.chance(40)) {
+    crash_step_ = random_.below(40);
+    kill_percent_ = 70;
+  }
   probe_steps_.clear();
   for (std::uint64_t i = random_.below(4); i > 0; --i) probe_steps_.push_back(random_.below(400));
   {
@@ -256,7 +260,7 @@ void History::close(Stack& stack, Workload& workload) {
 
 void History::before_step(Stack& stack, std::uint64_t step) {
   if (over_) return;
-  if (step >= crash_step_) return crash(stack, random_.chance(35));
+  if (step >= crash_step_) return crash(stack, random_.chance(kill_percent_));
   if (std::erase(probe_steps_, step) == 0) return;
   const bool lose = options_.power_loss && random_.chance(70);
   const Oracle::Crash how = lose ? Oracle::Crash::power_loss : kill_now();

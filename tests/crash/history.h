@@ -107,6 +107,7 @@ class History {
   bool verifying_ = false;
   bool closed_ = false;
   std::uint64_t crash_step_ = 0;
+  unsigned kill_percent_ = 35;  // how often what happens at that step is a kill
   std::vector<std::uint64_t> probe_steps_;
 };
 
