@@ -21,7 +21,12 @@ Result<void> CowTarget::adopt_live(Queue& queue) {
   }
   for (const std::uint64_t page : states_.pages_with_leaves()) {
     if (auto loaded = load_page(queue, page); !loaded) return std::unexpected(loaded.error());
-    if (!pages_.damaged(page) && !canary(Canary::live_pages_not_dirty)) pages_.set_dirty(page);
+    if (pages_.damaged(page)) continue;
+    // One that was only read may lack it, and now it has to be written.
+    if (const IoStatus room = allocate_slots(queue, page); !room.ok()) {
+      return std::unexpected(Error::from_errno("cannot open layer", layer_->describe(), room.error_number()));
+    }
+    if (!canary(Canary::live_pages_not_dirty)) pages_.set_dirty(page);
   }
   // Completed writes are waiting to be flushed, so the first flush has to find a session.
   const IoStatus begun = begin_session_now(queue);
