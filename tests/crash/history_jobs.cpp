@@ -72,11 +72,19 @@ void History::run_job() {
   } else if (job != Job::reset) {
     oracle_.end_flush(oracle_.begin_flush());  // it was closed cleanly on the way
   }
+  if (cut && how == Oracle::Crash::bare_kill) {
+    // What a kill left in the cache is not durable yet, and nobody said so; what follows takes it as settled.
+    sim::SimDisk& layer = *disks_.layers.back();
+    layer.complete_barrier(layer.submit_barrier());
+  }
   const auto after = superblock_of(disks_.layers.back());
   if (!after) return complain(fmt::format("after {}: {}", when, after.error().text()));
   if (is_merging(*after)) {
     resume_merge();
-    if (!result_.violation) job_done(job, size_bytes, when);
+    if (result_.violation) return;
+    // Cut off by a power loss it may also be as if it had never begun.
+    const auto ended = superblock_of(disks_.layers.back());
+    if (ended && ended->absent_before != before->absent_before) job_done(job, size_bytes, when);
   } else if (after->absent_before != before->absent_before || after->size != before->size) {
     // What a kill left in the cache alone could still be taken back by a power loss, whole as it is; here it reaches
     // the disk, so that what is known from now on stays known.
