@@ -86,10 +86,6 @@ void History::run_job() {
     const auto ended = superblock_of(disks_.layers.back());
     if (ended && ended->absent_before != before->absent_before) job_done(job, size_bytes, when);
   } else if (after->absent_before != before->absent_before || after->size != before->size) {
-    // What a kill left in the cache alone could still be taken back by a power loss, whole as it is; here it reaches
-    // the disk, so that what is known from now on stays known.
-    sim::SimDisk& top = *disks_.layers.back();
-    if (cut && how == Oracle::Crash::bare_kill) top.complete_barrier(top.submit_barrier());
     job_done(job, size_bytes, when);
   }
   if (result_.violation) return;
