@@ -284,6 +284,7 @@ std::vector<Outcome> flush_fails() {
 
 // Not every order of the two makes the flush fail: it may have ended before.
 std::vector<Outcome> beside_a_failure() {
+  const std::vector<std::byte> data = letters('d');  // outlives the requests
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     World world(seed);
     world.open_plain();
@@ -294,7 +295,7 @@ std::vector<Outcome> beside_a_failure() {
     crash::Request flush(world.queue);
     crash::Request durable(world.queue);
     flush.answered(world.device->flush(flush));
-    world.write(durable, 8192, letters('d'), true);
+    world.write(durable, 8192, data, true);
     world.queue.drain();
     if (flush.result.ok()) continue;
     world.store->fault = {};
