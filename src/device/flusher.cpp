@@ -44,8 +44,14 @@ Flusher::~Flusher() {
   thread_.join();
 }
 
+bool Flusher::running() noexcept {
+  const std::lock_guard lock(mutex_);
+  return running_;
+}
+
 void Flusher::serve() noexcept {
-  while (!stop_.load(std::memory_order_acquire)) {
+  // A chore that is under way is brought to its end.
+  while (!stop_.load(std::memory_order_acquire) || running()) {
     if (!queue_.poll()) queue_.wait();
   }
 }

@@ -50,6 +50,7 @@ class Flusher {
   [[nodiscard]] bool finish() noexcept;
   [[nodiscard]] Task run_chores(Queue& queue);
   [[nodiscard]] bool disturbed() noexcept;
+  [[nodiscard]] bool running() noexcept;
   static void answer(Io* served, IoStatus status) noexcept;
   [[nodiscard]] Task run(Queue& queue);
   [[nodiscard]] Task flush_once(Queue& queue, bool& more);
