@@ -402,6 +402,9 @@ IoStatus Device::close(Queue& queue) noexcept {
   // Past the gate, which may be closed.
   const IoStatus flushed = run_blocking(queue, [this](Io& io) { return parts_->flusher.join(io); });
   if (!flushed.ok()) return flushed;
+  // A chore that began after it shares what the target closes, and may fail.
+  (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
+  if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;
   const IoStatus closed = target_->close(queue);
   // Whatever comes now must not touch what was closed.
   if (closed.ok()) parts_->failure.refuse(IoStatus::error(ESHUTDOWN));

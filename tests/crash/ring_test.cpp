@@ -2,6 +2,7 @@
 // Single rules of the commit ring, each with a power loss that takes all it may.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "crash/world.h"
@@ -176,6 +177,46 @@ TEST(CommitRing, ACleanEndLeavesNothingToReplay) {
   world.disk->complete(wipe);
   world.open_again();
   EXPECT_EQ(world.letter(0), 'a');
+}
+
+// Room for the ring is made after the flush that closing begins with.
+TEST(CommitRing, ClosingWaitsForWhatMakesRoom) {
+  World world(test::seed(), 100);
+  world.with_ring = true;
+  world.open_layer();
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  unsigned records = 0;
+  unsigned records_before_room = 0;
+  world.store->observe = [&](const sim::SimStore::Call& call) {
+    const auto& records_at = world.superblock.record_offset;
+    if (call.kind == sim::StoreCall::write &&
+        std::ranges::find(records_at, call.range.offset) != records_at.end())
+      ++records;
+    const bool ring = call.range.offset == world.superblock.ring_offset;
+    if (call.kind == sim::StoreCall::write && ring) records_before_room = records;
+  };
+  ASSERT_TRUE(world.device->close(world.queue).ok());
+  EXPECT_EQ(records_before_room, 1U) << "of the flush, not of the closing";
+  EXPECT_EQ(records, 2U);
+  const std::uint64_t calls = world.store->calls();
+  while (world.queue.step()) {
+  }
+  EXPECT_EQ(world.store->calls(), calls) << "something went on behind a closed layer";
+}
+
+TEST(CommitRing, ABarrierThatFailsWhileClosingIsTold) {
+  World world(test::seed(), 100);
+  world.with_ring = true;
+  world.open_layer();
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  std::uint64_t room = 0;
+  world.store->fault = [&room, &world](const sim::SimStore::Call& call) {
+    const std::uint64_t ring = world.superblock.ring_offset;
+    if (call.kind == sim::StoreCall::write && call.range.offset == ring) room = call.number;
+    return call.kind == sim::StoreCall::sync && room != 0 ? EIO : 0;
+  };
+  EXPECT_EQ(world.device->close(world.queue).error_number(), EIO);
+  EXPECT_NE(room, 0U);
 }
 
 }  // namespace
