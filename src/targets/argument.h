@@ -5,8 +5,11 @@
 
 #include <cstdint>
 #include <expected>
+#include <span>
 #include <string>
 #include <string_view>
+
+#include "oxbow/error.h"
 
 namespace oxbow {
 
@@ -19,5 +22,8 @@ namespace oxbow {
 // A non-negative decimal number that is the whole of `text`; no sign, no unit. The error says what is wrong with it
 // as the end of a sentence ("is not a number").
 [[nodiscard]] std::expected<std::uint64_t, std::string> parse_number(std::string_view text);
+
+// The byte offset that the arguments `PATH [SECTORS]` of a target of type `type` name, 0 without SECTORS.
+[[nodiscard]] Result<std::uint64_t> offset_in_layer(std::string_view type, std::span<const std::string> args);
 
 }  // namespace oxbow

@@ -260,22 +260,11 @@ Result<DescribedBase> describe_base(OpenContext& context, const std::string& pat
 
 Result<MadeTarget> make_cow_target(OpenContext& context, std::span<const std::string> args,
                                    std::uint64_t /*length_bytes*/) {
-  const auto refuse = [](std::string why) {
-    return std::unexpected(Error("cannot make target cow", "PATH [SECTORS]", std::move(why)));
-  };
-  if (args.empty() || args.size() > 2)
-    return refuse(fmt::format("it takes 1 or 2 arguments, not {}", args.size()));
-  std::uint64_t offset = 0;
-  if (args.size() == 2) {
-    const auto sectors = parse_number(args[1]);
-    if (!sectors || *sectors > native::k_largest_size_bytes / k_sector_bytes) {
-      return refuse(fmt::format("\"{}\" is not a number of sectors", args[1]));
-    }
-    offset = *sectors * k_sector_bytes;
-  }
+  const auto offset = offset_in_layer("cow", args);
+  if (!offset) return std::unexpected(offset.error());
   auto layer = open_layer(context, args[0]);
   if (!layer) return std::unexpected(layer.error());
-  return MadeTarget{.target = *layer, .offset = offset};
+  return MadeTarget{.target = *layer, .offset = *offset};
 }
 
 }  // namespace oxbow

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "targets/packed/open_packed.h"
 
-#include <fmt/format.h>
-
 #include "stores/open_stores.h"
 #include "stores/packed/packed_index.h"
 #include "targets/argument.h"
@@ -35,22 +33,11 @@ Result<std::shared_ptr<PackedTarget>> open_packed(OpenContext& context, const st
 
 Result<MadeTarget> make_packed_target(OpenContext& context, std::span<const std::string> args,
                                       std::uint64_t /*length_bytes*/) {
-  const auto refuse = [](std::string why) {
-    return std::unexpected(Error("cannot make target packed", "PATH [SECTORS]", std::move(why)));
-  };
-  if (args.empty() || args.size() > 2)
-    return refuse(fmt::format("it takes 1 or 2 arguments, not {}", args.size()));
-  std::uint64_t offset = 0;
-  if (args.size() == 2) {
-    const auto sectors = parse_number(args[1]);
-    if (!sectors || *sectors > native::k_largest_size_bytes / k_sector_bytes) {
-      return refuse(fmt::format("\"{}\" is not a number of sectors", args[1]));
-    }
-    offset = *sectors * k_sector_bytes;
-  }
+  const auto offset = offset_in_layer("packed", args);
+  if (!offset) return std::unexpected(offset.error());
   auto layer = open_packed(context, args[0]);
   if (!layer) return std::unexpected(layer.error());
-  return MadeTarget{.target = *layer, .offset = offset};
+  return MadeTarget{.target = *layer, .offset = *offset};
 }
 
 }  // namespace oxbow
