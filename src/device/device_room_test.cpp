@@ -15,6 +15,7 @@
 #include "device/statistics.h"
 #include "os/log.h"
 #include "os/queue.h"
+#include "os/test_request.h"
 #include "stores/ram/ram_store.h"
 #include "targets/linear/linear_target.h"
 
@@ -47,22 +48,6 @@ class LinesLog final : public Log {
  private:
   mutable std::mutex mutex_;
   std::vector<std::string> lines_;
-};
-
-// Knows how it ended. Thread safety: none.
-struct Request : Io {
-  explicit Request(Queue& owner)
-      : Io(owner, [](Io& self) noexcept {
-          auto& request = static_cast<Request&>(self);
-          request.answered(Progress::done(request.status));
-        }) {}
-  void answered(Progress progress) {
-    if (!progress.is_done()) return;
-    ended = true;
-    result = progress.status();
-  }
-  bool ended = false;
-  IoStatus result;
 };
 
 // Fails what it is told to; else a RAM disk. Thread safety: none.

@@ -13,6 +13,7 @@
 
 #include "crash/sim_target.h"
 #include "device/device.h"
+#include "os/test_request.h"
 #include "sim/sim_store.h"
 #include "targets/cow/cow_target.h"
 #include "targets/cow/layer_file.h"
@@ -28,22 +29,6 @@ class Worst final : public sim::PowerLoss {
                                      std::span<const sim::OperationId> /*operations*/) override {
     return 0;
   }
-};
-
-// Knows how it ended. Thread safety: none.
-struct Request : Io {
-  explicit Request(Queue& owner)
-      : Io(owner, [](Io& self) noexcept {
-          auto& request = static_cast<Request&>(self);
-          request.answered(Progress::done(request.status));
-        }) {}
-  void answered(Progress progress) {
-    if (!progress.is_done()) return;
-    ended = true;
-    result = progress.status();
-  }
-  bool ended = false;
-  IoStatus result;
 };
 
 // A simulated device over one layer, or over a plain disk. Thread safety: none.
