@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "formats/native/codec.h"
 #include "jobs/check_parts.h"
 
 namespace oxbow {
@@ -68,11 +69,10 @@ std::string describe(const StatePage& page, const PageVerdict& verdict, std::uin
 
 Finding about_slot(std::uint64_t index, std::uint32_t slot, const PageSlots& slots, const RawHead& raw) {
   const StatePage& page = slots.pages[slot];
-  Finding finding{
-      .where = fmt::format("state page {} slot {}", index, slot),
-      .stored = {raw.head.superblock.slot_offset[slot] + index * native::k_page_bytes, native::k_page_bytes},
-      .page = index,
-      .slot = slot};
+  Finding finding{.where = fmt::format("state page {} slot {}", index, slot),
+                  .stored = {native::slot_at(raw.head.superblock, slot, index), native::k_page_bytes},
+                  .page = index,
+                  .slot = slot};
   if (slots.read[slot].ok()) {
     finding.epoch = page.epoch;
     finding.flush = page.flush_number;

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <map>
 
+#include "formats/native/codec.h"
 #include "jobs/check_parts.h"
 #include "stores/blocking.h"
 #include "targets/cow/holder.h"
@@ -135,8 +136,7 @@ Result<void> Repair::write(std::uint64_t at, std::span<const std::byte> bytes) {
 
 Result<void> Repair::empty_slot(std::uint64_t page, std::uint32_t slot) {
   const native::StatePage zeros{};
-  return write(raw_.head.superblock.slot_offset[slot] + page * native::k_page_bytes,
-               std::as_bytes(std::span(&zeros, 1)));
+  return write(native::slot_at(raw_.head.superblock, slot, page), std::as_bytes(std::span(&zeros, 1)));
 }
 
 bool Repair::mendable(std::string_view where) const {

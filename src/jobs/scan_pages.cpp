@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "formats/native/codec.h"
 #include "stores/blocking.h"
 
 namespace oxbow {
@@ -41,7 +42,7 @@ Result<void> scan_pages(Queue& queue, Store& layer, const native::Superblock& su
     page = std::min(stored[0], stored[1]);
     if (page >= count) break;
     for (std::size_t slot = 0; slot < 2; ++slot) {
-      const std::uint64_t at = superblock.slot_offset[slot] + page * native::k_page_bytes;
+      const std::uint64_t at = native::slot_at(superblock, slot, page);
       slots->read[slot] = read_struct(queue, layer, at, slots->pages[slot]);
       if (!slots->read[slot].ok()) slots->pages[slot] = {};
     }

@@ -95,7 +95,7 @@ class PageWriter {
       if (!allocated.ok() && allocated.error_number() != EOPNOTSUPP)
         return std::unexpected(failed_at(k_what, layer_, allocated));
     }
-    const std::uint64_t at = superblock_.slot_offset[0] + (page_->index * native::k_page_bytes);
+    const std::uint64_t at = native::slot_at(superblock_, 0, page_->index);
     const IoStatus written = write_struct(queue_, layer_, at, *page_);
     if (!written.ok()) return std::unexpected(failed_at(k_what, layer_, written));
     page_.reset();

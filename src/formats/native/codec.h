@@ -77,6 +77,12 @@ enum class SlotState : std::uint8_t {
   dead,     // of an epoch before absent_before
   damaged,  // anything else
 };
+// Where slot `slot` of page `index` lies in the file.
+[[nodiscard]] inline std::uint64_t slot_at(const Superblock& superblock, std::size_t slot,
+                                           std::uint64_t index) noexcept {
+  return superblock.slot_offset[slot] + index * k_page_bytes;
+}
+
 // What slot `slot` of page `index` is. An epoch above the superblock's is damage.
 [[nodiscard]] SlotState inspect(const StatePage& page, std::uint64_t index, std::uint32_t slot,
                                 const Superblock& superblock) noexcept;

@@ -92,8 +92,7 @@ void CowTarget::compose(std::span<std::byte> pages, std::span<std::byte> record_
     page.ring_seq = ring_.sequence();
     states_.compose(index, page);
     native::seal(page, superblock.salt);
-    plan.rounds[1].writes.push_back(
-        {layer_.get(), superblock.slot_offset[slot] + (index * native::k_page_bytes), bytes});
+    plan.rounds[1].writes.push_back({layer_.get(), native::slot_at(superblock, slot, index), bytes});
   }
   native::seal(record, superblock.salt);
   plan.rounds[0].writes.push_back({layer_.get(), superblock.record_offset[record.slot], record_bytes});

@@ -31,7 +31,7 @@ void CowTarget::prepare_page(Preparation& preparation, std::uint64_t page) noexc
   for (std::size_t slot = 0; slot < 2; ++slot) {
     preparation.steps.push_back({.what = What::read,
                                  .store = layer_.get(),
-                                 .at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes),
+                                 .at = native::slot_at(head_.superblock, slot, page),
                                  .offset = slot * native::k_page_bytes,
                                  .length = native::k_page_bytes});
   }
@@ -43,7 +43,7 @@ void CowTarget::prepare_room(Preparation& preparation, std::uint64_t page) noexc
   for (std::size_t slot = 0; slot < 2; ++slot) {
     preparation.steps.push_back({.what = What::allocate,
                                  .store = layer_.get(),
-                                 .at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes),
+                                 .at = native::slot_at(head_.superblock, slot, page),
                                  .offset = 0,
                                  .length = native::k_page_bytes});
   }

@@ -137,9 +137,9 @@ Result<void> CowTarget::replay(Queue& queue, std::span<const std::byte> record) 
 }
 
 IoStatus CowTarget::allocate_slots(Queue& queue, std::uint64_t page) noexcept {
-  for (const std::uint64_t slots : head_.superblock.slot_offset) {
-    const Range slot{slots + (page * native::k_page_bytes), native::k_page_bytes};
-    const IoStatus status = run_blocking(queue, [&](Io& io) { return layer_->allocate(io, slot); });
+  for (std::size_t slot = 0; slot < 2; ++slot) {
+    const Range room{native::slot_at(head_.superblock, slot, page), native::k_page_bytes};
+    const IoStatus status = run_blocking(queue, [&](Io& io) { return layer_->allocate(io, room); });
     if (!status.ok() && status.error_number() != EOPNOTSUPP) return status;
   }
   pages_.set_room(page);

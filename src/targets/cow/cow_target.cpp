@@ -82,7 +82,7 @@ Result<void> CowTarget::load_last_pages(Queue& queue) {
 Result<std::uint64_t> CowTarget::load_page(Queue& queue, std::uint64_t page) {
   std::array<native::StatePage, 2> slots;
   for (std::size_t slot = 0; slot < 2; ++slot) {
-    const std::uint64_t at = head_.superblock.slot_offset[slot] + (page * native::k_page_bytes);
+    const std::uint64_t at = native::slot_at(head_.superblock, slot, page);
     const IoStatus read = read_struct(queue, *layer_, at, slots[slot]);
     if (!read.ok()) {
       return std::unexpected(Error::from_errno(fmt::format("cannot read state page {}", page),

@@ -95,7 +95,7 @@ Result<void> clear_torn_slots(Queue& queue, Store& layer, const Edit& edit, cons
     const std::uint32_t slot = (entry & native::k_record_slot_bit) != 0 ? 1U : 0U;
     const std::uint64_t index = entry & ~native::k_record_slot_bit;
     if (index >= head.superblock.page_count) continue;
-    const std::uint64_t at = head.superblock.slot_offset[slot] + (index * native::k_page_bytes);
+    const std::uint64_t at = native::slot_at(head.superblock, slot, index);
     if (auto read = edit.outcome(read_struct(queue, layer, at, *page)); !read) return read;
     if (native::inspect(*page, index, slot, head.superblock) != native::SlotState::damaged) continue;
     *page = {};
