@@ -212,6 +212,26 @@ TEST(ManyPages, AreAllDurableAfterOneFlush) {
   }
 }
 
+// The rounds after the first find the log of the commit ring empty, and have pages to write all the same.
+TEST(ManyPages, AreAllDurableAfterAFlushThatIsNotTheFirst) {
+  constexpr std::uint64_t k_pages = native::k_pages_per_flush + 40;
+  constexpr std::uint64_t k_span = native::k_clusters_per_page * 4096;
+  World world(1, 20);
+  world.with_ring = true;
+  world.open_layer(k_pages * k_span);
+  ASSERT_TRUE(world.write_now(0, letters('a', 512)).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  for (std::uint64_t page = 0; page < k_pages; ++page) {
+    ASSERT_TRUE(world.write_now(page * k_span, letters('b', 512)).ok());
+  }
+  ASSERT_TRUE(world.flush_now().ok());
+  Worst worst;
+  world.power_loss(worst);
+  for (std::uint64_t page = 0; page < k_pages; ++page) {
+    ASSERT_EQ(world.letter(page * k_span), 'b') << "page " << page;
+  }
+}
+
 // Power fails between the rounds of such a flush, and the next session has its own pages to write.
 TEST(ManyPages, AreOldOrNewWhenTheirFlushIsCutOff) {
   constexpr std::uint64_t k_pages = native::k_pages_per_flush + 40;

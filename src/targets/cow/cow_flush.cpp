@@ -25,7 +25,8 @@ void CowTarget::capture(FlushPlan& plan) noexcept {
   // Before any page is looked at: what is added later belongs to the next flush as well.
   ChangeLog::Ranges changes;
   would_fit_ = log_.take(changes);
-  if (would_fit_ && capture_append(changes, plan)) return;
+  // The rounds of a full flush are all full ones: what is left to be written is not in the log any more.
+  if (would_fit_ && !more_wanted_ && capture_append(changes, plan)) return;
   flushing_ = Flushing::all;
   ring_.full_flush_begins();
   capture_all(plan);
