@@ -3,13 +3,33 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "control/client.h"
 #include "jobs/run_directory.h"
 
 namespace oxbow {
+namespace {
+
+constexpr std::chrono::milliseconds k_between_looks(500);
+
+// Whether there is nothing more to wait for.
+Result<bool> low_enough(const nlohmann::ordered_json& space, const std::string& name,
+                        std::optional<std::uint64_t> below) {
+  const auto refuse = [&](const char* why) {
+    return std::unexpected(Error("cannot watch device", name, why));
+  };
+  if (space.at("state") == "closed") return refuse("it is closed");
+  const auto& available = space.at("available");
+  if (!below) return true;
+  if (available.is_null()) return refuse("how much room there is for it is not known");
+  return available.get<std::uint64_t>() <= *below;
+}
+
+}  // namespace
 
 void add_served_name(CLI::App& command, std::string& name) {
   command.add_option("NAME", name, "The device, as oxbow list shows it.")->type_name("")->required();
@@ -30,6 +50,18 @@ Result<nlohmann::ordered_json> tell_served(const control::Record& process, const
   const control::Client client(process);
   const std::string path = "/v1/devices/" + name + rest;
   return body.is_null() ? client.post(path) : client.post(path, body);
+}
+
+Result<nlohmann::ordered_json> ask_space(const control::Record& process, const std::string& name,
+                                         std::optional<std::uint64_t> below) {
+  for (;;) {
+    auto space = control::Client(process).get("/v1/devices/" + name + "/space");
+    if (!space) return space;
+    const auto enough = low_enough(*space, name, below);
+    if (!enough) return std::unexpected(enough.error());
+    if (*enough) return space;
+    std::this_thread::sleep_for(k_between_looks);
+  }
 }
 
 void add_device_or_layer(CLI::App& command, std::string& target) {

@@ -3,6 +3,7 @@
 
 // What the commands share that ask a process about a device that it serves.
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -25,6 +26,12 @@ void add_served_name(CLI::App& command, std::string& name);
 [[nodiscard]] Result<nlohmann::ordered_json> tell_served(const control::Record& process,
                                                          const std::string& name, const std::string& rest,
                                                          const nlohmann::ordered_json& body);
+
+// GET of the room that the device has; with `below`, in bytes, once no more than that is available, which is looked at
+// twice a second. Fails when the device is closed, or its process gone.
+[[nodiscard]] Result<nlohmann::ordered_json> ask_space(const control::Record& process,
+                                                       const std::string& name,
+                                                       std::optional<std::uint64_t> below);
 
 // Adds the argument NAME | LAYER.
 void add_device_or_layer(CLI::App& command, std::string& target);

@@ -2,23 +2,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "cli/command.h"
 #include "cli/served.h"
 #include "cli/size.h"
-#include "control/client.h"
 
 namespace oxbow {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::chrono::milliseconds k_between_looks(500);
 
 struct WatchArguments {
   std::string name;
@@ -36,34 +31,14 @@ std::string text_of(const Json& space) {
   return fmt::format("{:<11}{}\n{:<11}{}\n", "total", size("total"), "available", size("available"));
 }
 
-// Whether there is nothing more to wait for.
-Result<bool> low_enough(const Json& space, const WatchArguments& arguments) {
-  const auto refuse = [&](const char* why) {
-    return std::unexpected(Error("cannot watch device", arguments.name, why));
-  };
-  if (space.at("state") == "closed") return refuse("it is closed");
-  const Json& available = space.at("available");
-  if (!arguments.below) return true;
-  if (available.is_null()) return refuse("how much room there is for it is not known");
-  return available.get<std::uint64_t>() <= *arguments.below;
-}
-
 ExitStatus watch(const WatchArguments& arguments) {
   const auto process = find_served_process(arguments.name);
   if (!process) return fail(process.error());
-  for (;;) {
-    const auto space = control::Client(*process).get("/v1/devices/" + arguments.name + "/space");
-    if (!space) return fail(space.error());
-    const auto enough = low_enough(*space, arguments);
-    if (!enough) return fail(enough.error());
-    if (*enough) {
-      const auto printed =
-          print(arguments.json ? space->dump(2, ' ', false, Json::error_handler_t::replace) + "\n"
-                               : text_of(*space));
-      return printed ? ExitStatus::done : fail(printed.error());
-    }
-    std::this_thread::sleep_for(k_between_looks);
-  }
+  const auto space = ask_space(*process, arguments.name, arguments.below);
+  if (!space) return fail(space.error());
+  const auto printed = print(
+      arguments.json ? space->dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : text_of(*space));
+  return printed ? ExitStatus::done : fail(printed.error());
 }
 
 }  // namespace
