@@ -40,3 +40,11 @@ function(oxbow_add_canary_core target)
     oxbow_use_pch(${target})
   endif()
 endfunction()
+
+# oxbow_add_links(PROGRAM name...): links of those names beside the program, where it is built and where it is installed.
+function(oxbow_add_links program)
+  foreach(name IN LISTS ARGN)
+    file(CREATE_LINK ${program} "${PROJECT_BINARY_DIR}/${name}" SYMBOLIC)
+    install(FILES "${PROJECT_BINARY_DIR}/${name}" DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  endforeach()
+endfunction()

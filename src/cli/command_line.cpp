@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "cli/command.h"
+#include "cli/cowloop/command.h"
 #include "cli/help.h"
 
 namespace oxbow {
@@ -74,6 +75,7 @@ ExitStatus parse_and_run(int argc, char** argv) {
 
 int run_command_line(int argc, char** argv) {
   try {
+    if (const auto status = cowloop_commands::run(argc, argv)) return *status;
     return static_cast<int>(parse_and_run(argc, argv));
   } catch (const std::exception& error) {
     return static_cast<int>(fail(Error("cannot go on", "oxbow", error.what())));

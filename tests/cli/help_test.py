@@ -89,7 +89,8 @@ class HelpTest(CommandTest):
                 self.compare([command])
 
     def test_every_page_has_its_command(self):
-        pages = {name.removesuffix(".1") for name in os.listdir(os.path.join(SOURCE, "man")) if name.endswith(".1")}
+        pages = {name.removesuffix(".1") for name in os.listdir(os.path.join(SOURCE, "man"))
+                 if re.fullmatch(r"oxbow.*\.1", name)}
         self.assertEqual(pages, {"oxbow"} | {f"oxbow-{command}" for command in self.commands()})
 
     def test_no_line_is_wider_than_a_screen(self):

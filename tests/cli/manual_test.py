@@ -30,7 +30,7 @@ class ManualTest(unittest.TestCase):
         names = {os.path.basename(page) for page in pages()}
         for page in pages():
             with open(page, encoding="utf-8") as file:
-                for name, section in re.findall(r"^\.Xr (oxbow\S*) (\d)", file.read(), re.MULTILINE):
+                for name, section in re.findall(r"^\.Xr ((?:oxbow|cow)\S*) (\d)", file.read(), re.MULTILINE):
                     self.assertIn(f"{name}.{section}", names, page)
 
     def test_every_target_has_a_page(self):

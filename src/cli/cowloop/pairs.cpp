@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/cowloop/pairs.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "control/client.h"
+#include "jobs/run_directory.h"
+#include "os/file_identity.h"
+
+namespace oxbow::cowloop_commands {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// The pair of which the device is made; empty when it is made of something else.
+Result<std::optional<Pair>> pair_of(const control::Record& process, const std::string& name) {
+  const auto device = control::Client(process).get("/v1/devices/" + name);
+  if (!device) return std::unexpected(device.error());
+  for (const Json& line : device->at("table")) {
+    if (line.at("target") != "cowloop") continue;
+    return Pair{process, name, line.at("chain").at(0).at("store").get<std::string>()};
+  }
+  return std::nullopt;
+}
+
+// Also of files that can't be reached at the moment, as those of a closed pair may be.
+bool same_file(const std::string& one, const std::string& other) {
+  const auto first = identify_path(one.c_str());
+  const auto second = identify_path(other.c_str());
+  if (first && second) return first->same_file(*second);
+  const auto whole = [](const std::string& path) {
+    std::error_code error;
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+  };
+  return whole(one) == whole(other);
+}
+
+}  // namespace
+
+Result<Pairs> served_pairs() {
+  const auto records = control::list_records(run_directory_path());
+  if (!records) return std::unexpected(records.error());
+  Pairs pairs;
+  for (const control::Record& process : *records) {
+    for (const std::string& name : process.names) {
+      auto pair = pair_of(process, name);
+      if (!pair) {
+        pairs.unknown.push_back(pair.error());
+      } else if (*pair) {
+        pairs.found.push_back(std::move(**pair));
+      }
+    }
+  }
+  return pairs;
+}
+
+Result<Pair> find_pair(const std::string& word) {
+  if (const auto process = control::find_served(run_directory_path(), word)) {
+    auto pair = pair_of(*process, word);
+    if (!pair) return std::unexpected(pair.error());
+    if (!*pair) return std::unexpected(Error("cannot use device", word, "it is not a cowloop pair"));
+    return std::move(**pair);
+  }
+  auto pairs = served_pairs();
+  if (!pairs) return std::unexpected(pairs.error());
+  const auto found =
+      std::ranges::find_if(pairs->found, [&](const Pair& pair) { return same_file(word, pair.cowfile); });
+  if (found != pairs->found.end()) return std::move(*found);
+  if (!pairs->unknown.empty()) return std::unexpected(std::move(pairs->unknown.front()));
+  return std::unexpected(Error("no such cowdevice", word,
+                               "neither the name of a served pair nor its cowfile; oxbow list shows names"));
+}
+
+Result<void> ask(const Pair& pair, const std::string& request) {
+  const auto answer = control::Client(pair.process).post("/v1/devices/" + pair.name + "/" + request);
+  if (!answer) return std::unexpected(answer.error());
+  return {};
+}
+
+}  // namespace oxbow::cowloop_commands

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "control/registry.h"
+#include "oxbow/error.h"
+
+namespace oxbow::cowloop_commands {
+
+// A cowloop pair that a process serves. Thread safety: a value.
+struct Pair {
+  control::Record process;
+  std::string name;     // of the device
+  std::string cowfile;  // its path
+};
+
+// What is known of the served pairs: those that answered, and why others could not be asked.
+struct Pairs {
+  std::vector<Pair> found;
+  std::vector<Error> unknown;
+};
+[[nodiscard]] Result<Pairs> served_pairs();
+
+// The pair that `word` names: a device as `oxbow list` shows it, or the path of its cowfile.
+[[nodiscard]] Result<Pair> find_pair(const std::string& word);
+
+// POST of `request` ("sync") to the pair's device; returns when it has been carried out.
+[[nodiscard]] Result<void> ask(const Pair& pair, const std::string& request);
+
+}  // namespace oxbow::cowloop_commands
