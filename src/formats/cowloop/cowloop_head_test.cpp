@@ -129,6 +129,21 @@ TEST(CowloopHead, MarkOfAFileKeptInOrder) {
   }
 }
 
+TEST(CowloopHead, MarkOfAMergeThatIsNotFinished) {
+  for (Block block : {wide_head(), narrow_head()}) {
+    const Head before = *parse(block);
+    put(block, 576, {'O', 'X', 'B', 'W', 'M', 'R', 'G', 'E', 0x11, 0x22, 0x33, 0x84, 0xee, 0xdd, 0xcc, 0x7b});
+    const auto head = parse(block);
+    ASSERT_TRUE(head);
+    EXPECT_EQ(head->merging, 0x84332211U);
+    Block again;
+    encode(*head, again);
+    EXPECT_EQ(again, block);
+    block[588] = std::byte{0};
+    EXPECT_EQ(*parse(block), before) << "what an original left there is no mark";
+  }
+}
+
 TEST(CowloopHead, WhatIsNoCowfileIsTold) {
   Block block{};
   EXPECT_EQ(fault_of(block), "its magic is 0x00000000, and a cowfile's is 0x574f437f");

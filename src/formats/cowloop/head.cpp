@@ -105,6 +105,20 @@ std::expected<void, HeadFault> check_start(std::span<const std::byte> block) {
   return {};
 }
 
+// What stands there by chance is no mark: the number comes with its complement.
+std::optional<std::uint32_t> load_merging(std::span<const std::byte> block) noexcept {
+  const auto value = load<std::uint32_t>(block, k_merge_at + sizeof(k_merge_magic));
+  const auto complement = load<std::uint32_t>(block, k_merge_at + sizeof(k_merge_magic) + sizeof(value));
+  if (load<std::uint64_t>(block, k_merge_at) != k_merge_magic || complement != ~value) return std::nullopt;
+  return value;
+}
+
+void store_merging(std::span<std::byte> block, std::uint32_t value) noexcept {
+  store(block, k_merge_at, k_merge_magic);
+  store(block, k_merge_at + sizeof(k_merge_magic), value);
+  store(block, k_merge_at + sizeof(k_merge_magic) + sizeof(value), ~value);
+}
+
 }  // namespace
 
 bool has_magic(std::span<const std::byte> start) noexcept {
@@ -146,6 +160,7 @@ std::expected<Head, HeadFault> parse(std::span<const std::byte, k_block_bytes> b
     head.boot_id = load<Uuid>(block, k_session_at);
     head.session_id = load<Uuid>(block, k_session_at + sizeof(Uuid));
   }
+  head.merging = load_merging(block);
   return head;
 }
 
@@ -168,6 +183,7 @@ void encode(const Head& head, std::span<std::byte, k_block_bytes> block) noexcep
   } else {
     store_words<std::uint32_t>(block, words);
   }
+  if (head.merging) store_merging(block, *head.merging);
   if (!head.kept_in_order()) return;
   store(block, k_session_at, head.boot_id);
   store(block, k_session_at + sizeof(Uuid), head.session_id);

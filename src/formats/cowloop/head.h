@@ -3,6 +3,7 @@
 
 #include <array>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -26,6 +27,9 @@ struct Head {
   std::uint64_t used_blocks = 0;              // "cowused"; k_in_order is only ever found with `dirty`
   Uuid boot_id{};                             // of whoever keeps it in order; zero else
   Uuid session_id{};
+  // A merge into the read-only file was begun and is not finished, so the fingerprint is that of no file any more. This
+  // is that of the blocks that are not in the cowfile, which the merge leaves as they are. Oxbow's own.
+  std::optional<std::uint32_t> merging = std::nullopt;
 
   // Dirty, and fit to be opened without a repair.
   [[nodiscard]] bool kept_in_order() const noexcept { return dirty && used_blocks == k_in_order; }

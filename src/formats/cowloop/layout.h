@@ -25,6 +25,8 @@ inline constexpr std::uint64_t k_bitmap_at = 1024;    // in the file, packed or 
 inline constexpr std::uint64_t k_data_align_bytes = 4096;
 inline constexpr std::uint64_t k_session_at = 512;  // in the head block: who has it open, while it is dirty
 inline constexpr std::uint64_t k_session_bytes = 64;
+inline constexpr std::uint64_t k_merge_at = 576;  // in the head block: that it is being merged
+inline constexpr std::uint64_t k_merge_magic = 0x4547524d5742584f;  // bytes "OXBWMRGE"
 // Of a device that the 8-byte layout can have: its file's length stays below 2^63.
 inline constexpr std::uint64_t k_most_blocks = std::uint64_t{1} << 50;
 // Of one that the 4-byte layout can have: less than 4 TiB.

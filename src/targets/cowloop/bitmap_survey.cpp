@@ -13,53 +13,66 @@ namespace {
 
 constexpr std::uint64_t k_piece_bytes = 1 << 20;
 
-// The bytes of `data`, a part of the file that lies in the bitmap.
-Result<void> read_data(Queue& queue, const std::string& what, Store& cowfile, Range data,
-                       std::vector<std::byte>& buffer, const VisitBits& visit) {
-  while (!data.empty()) {
-    const Range piece = data.prefix(k_piece_bytes);
-    buffer.resize(piece.length);
-    if (const IoStatus read = read_blocking(queue, cowfile, piece.offset, buffer); !read.ok())
-      return std::unexpected(Error::from_errno(what, cowfile.describe(), read.error_number()));
-    if (auto visited = visit((piece.offset - k_bitmap_at) * 8, buffer); !visited) return visited;
-    data = data.without_prefix(piece.length);
+// The bitmap in the file, as far as the file reaches.
+Range bitmap_range(const Store& cowfile, const Head& head) {
+  const std::uint64_t end = std::min(cowfile.size(), k_bitmap_at + head.map_bytes);
+  return {k_bitmap_at, end - std::min(end, k_bitmap_at)};
+}
+
+// The next piece of `rest` that is no hole, taken from it with all before; empty at the end.
+Range take_data(Store& cowfile, Range& rest) {
+  while (!rest.empty()) {
+    Extents extents;
+    (void)cowfile.extents(rest, extents);
+    for (const Extent& extent : extents) {
+      const Range piece =
+          rest.prefix(extent.kind == Kind::zero ? extent.length : std::min(extent.length, k_piece_bytes));
+      rest = rest.without_prefix(piece.length);
+      if (extent.kind != Kind::zero) return piece;
+    }
   }
-  return {};
+  return rest;
 }
 
 }  // namespace
 
-Result<void> read_bitmap(Queue& queue, const std::string& what, Store& cowfile, const Head& head,
-                         const VisitBits& visit) {
-  const std::uint64_t end = std::min(cowfile.size(), k_bitmap_at + head.map_bytes);
-  if (end <= k_bitmap_at) return {};
-  std::vector<std::byte> buffer;
-  Range rest{k_bitmap_at, end - k_bitmap_at};
-  while (!rest.empty()) {
-    Extents extents;
-    const std::uint64_t covered = cowfile.extents(rest, extents);
-    std::uint64_t at = rest.offset;
-    for (const Extent& extent : extents) {
-      const Range data{at, extent.length};
-      at += extent.length;
-      if (extent.kind == Kind::zero) continue;
-      if (auto read = read_data(queue, what, cowfile, data, buffer, visit); !read) return read;
+RunReader::RunReader(Queue& queue, std::string what, Store& cowfile, const Head& head)
+    : queue_(queue), what_(std::move(what)), cowfile_(cowfile), rest_(bitmap_range(cowfile, head)) {}
+
+// The next piece. False at the end.
+Result<bool> RunReader::load() {
+  const Range data = take_data(cowfile_, rest_);
+  piece_.resize(data.length);
+  first_block_ = (data.offset - k_bitmap_at) * 8;
+  from_ = 0;
+  if (data.empty()) return false;
+  const IoStatus read = read_blocking(queue_, cowfile_, data.offset, piece_);
+  if (read.ok()) return true;
+  return std::unexpected(Error::from_errno(what_, cowfile_.describe(), read.error_number()));
+}
+
+Result<Range> RunReader::next() {
+  while (true) {
+    const Range run = next_run(piece_, from_);
+    if (!run.empty()) {
+      from_ = run.end();
+      return Range{first_block_ + run.offset, run.length};
     }
-    rest = rest.without_prefix(covered);
+    const auto loaded = load();
+    if (!loaded) return std::unexpected(loaded.error());
+    if (!*loaded) return Range{};
   }
-  return {};
 }
 
 Result<void> for_each_run(Queue& queue, const std::string& what, Store& cowfile, const Head& head,
                           const std::function<Result<void>(Range blocks)>& visit) {
-  return read_bitmap(queue, what, cowfile, head,
-                     [&](std::uint64_t first_block, std::span<const std::byte> bits) -> Result<void> {
-                       for (Range run = next_run(bits, 0); !run.empty(); run = next_run(bits, run.end())) {
-                         if (auto visited = visit({first_block + run.offset, run.length}); !visited)
-                           return visited;
-                       }
-                       return {};
-                     });
+  RunReader runs(queue, what, cowfile, head);
+  while (true) {
+    const auto run = runs.next();
+    if (!run) return std::unexpected(run.error());
+    if (run->empty()) return {};
+    if (auto visited = visit(*run); !visited) return visited;
+  }
 }
 
 Result<BitmapSurvey> survey_bitmap(Queue& queue, const std::string& what, Store& cowfile, const Head& head) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "formats/cowloop/bitmap.h"
 #include "os/queue.h"
@@ -20,12 +21,28 @@ namespace oxbow::cowloop {
 // Bitmaps up to this many bytes are counted when a pair is opened; longer ones would take too long.
 inline constexpr std::uint64_t k_counted_at_open_bytes = 8 << 20;
 
-// The bits of `first_block` on, in order; the next call begins behind them. The bytes are only valid during the call.
-using VisitBits = std::function<Result<void>(std::uint64_t first_block, std::span<const std::byte> bits)>;
-// Visits all of the bitmap that may have bits set: holes, and what lies beyond the file's end, are left out. Blocking.
-[[nodiscard]] Result<void> read_bitmap(Queue& queue, const std::string& what, Store& cowfile,
-                                       const Head& head, const VisitBits& visit);
-// The same as runs of set bits, {first block, count}, which may touch each other.
+// The runs of set bits, in order. Holes, and what lies beyond the file's end, are not read. Everything blocks. Thread
+// safety: none.
+class RunReader {
+ public:
+  // All are borrowed; the bitmap must not change meanwhile.
+  RunReader(Queue& queue, std::string what, Store& cowfile, const Head& head);
+  // The next run, as {first block, count}; empty when there is none any more. A run may touch the one before it.
+  [[nodiscard]] Result<Range> next();
+
+ private:
+  [[nodiscard]] Result<bool> load();
+
+  Queue& queue_;
+  std::string what_;
+  Store& cowfile_;
+  Range rest_;                    // of the file: what of the bitmap was not looked at
+  std::vector<std::byte> piece_;  // of the bitmap
+  std::uint64_t first_block_ = 0;
+  std::uint64_t from_ = 0;  // in the piece
+};
+
+// All runs.
 [[nodiscard]] Result<void> for_each_run(Queue& queue, const std::string& what, Store& cowfile,
                                         const Head& head,
                                         const std::function<Result<void>(Range blocks)>& visit);

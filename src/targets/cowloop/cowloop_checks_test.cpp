@@ -130,6 +130,42 @@ TEST_F(CowloopChecks, BaseIsHeldAgainstTheHead) {
   EXPECT_EQ(said({.blocks = 20, .fingerprint = right ^ 1}).find("its rdofingerprint is 0x"), 0U);
 }
 
+TEST_F(CowloopChecks, MergeThatWasCutOffIsRefusedAndKnowsItsBase) {
+  Bytes bytes = base_of(20 * 1024);
+  const CowfileBytes file{
+      .blocks = 20, .fingerprint = fingerprint_bytes(bytes), .data = {{0, block_of(7)}, {2, block_of(8)}}};
+  const auto store = store_of(file.make());
+  Head head = *read_head(queue_, "cannot open", *store);
+  const auto base = store_of(bytes);
+  head.merging = fingerprint_of_rest(queue_, "cannot open", *base, *store, head).value();
+  Bytes rest;
+  for (const std::size_t block : {1U, 3U, 4U, 5U})
+    rest.insert(rest.end(), bytes.begin() + static_cast<long>(block * 1024),
+                bytes.begin() + static_cast<long>(block * 1024 + 1024));
+  EXPECT_EQ(head.merging, static_cast<std::uint32_t>(fingerprint_bytes(rest)));
+  ASSERT_TRUE(write_head(queue_, "cannot open", *store, head));
+  EXPECT_EQ(read_head(queue_, "cannot open", *store)->merging, head.merging);
+  EXPECT_EQ(check_state("cannot open", *store, head, IfDirty::accept, "").error().why(),
+            "a merge into its read-only file was begun and is not finished: resume it with oxbow merge");
+  bytes[0] = bytes[2500] = std::byte{0xee};
+  EXPECT_TRUE(check_base(queue_, "cannot open", *store, head, *store_of(bytes))) << "what is merged differs";
+  bytes[3 * 1024] = std::byte{0xee};
+  const auto other = check_base(queue_, "cannot open", *store, head, *store_of(bytes));
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().why().find("its fingerprint of the blocks that it doesn't have is 0x"), 0U);
+}
+
+TEST_F(CowloopChecks, FreshFileIsAHeadAndAHole) {
+  const auto store = store_of({});
+  const Head head = fresh_head(Layout::bytes_4, 20000, 0x81020304);
+  ASSERT_TRUE(write_fresh(queue_, "cannot make", *store, head));
+  EXPECT_EQ(store->size(), 1024U + 3072U);
+  CowfileBytes same{.wide = false, .blocks = 20000, .fingerprint = 0x81020304};
+  Bytes found(store->size());
+  ASSERT_TRUE(read_blocking(queue_, *store, 0, found).ok());
+  EXPECT_EQ(found, same.make());
+}
+
 TEST_F(CowloopChecks, BasesWithoutABlockAreRefused) {
   const auto tiny = store_of(Bytes(1023, std::byte{1}));
   EXPECT_EQ(base_blocks("cannot open", *tiny, Layout::bytes_8).error().why(),

@@ -9,6 +9,7 @@
 
 #include "formats/cowloop/fingerprint.h"
 #include "stores/blocking.h"
+#include "targets/cowloop/bitmap_survey.h"
 
 namespace oxbow::cowloop {
 namespace {
@@ -19,12 +20,12 @@ std::unexpected<Error> refuse(const std::string& what, const Store& store, std::
   return std::unexpected(Error(what, store.describe(), std::move(why)));
 }
 
-// Feeds the blocks that `data` touches, from block `next` on, which moves behind them.
-IoStatus feed(Queue& queue, Store& base, Range data, std::uint64_t blocks, std::uint64_t& next,
-              Fingerprint& fingerprint) {
+// Feeds the blocks that `data`, a part of the file, touches, from block `next` to `end`; `next` moves behind them.
+IoStatus feed_data(Queue& queue, Store& base, Range data, std::uint64_t end, std::uint64_t& next,
+                   Fingerprint& fingerprint) {
   std::vector<std::byte> buffer(k_piece_bytes);
   next = std::max(next, data.offset / k_block_bytes);
-  const std::uint64_t end = std::min(blocks, align_up(data.end(), k_block_bytes) / k_block_bytes);
+  end = std::min(end, align_up(data.end(), k_block_bytes) / k_block_bytes);
   while (next < end && !fingerprint.done()) {
     const std::uint64_t count = std::min(k_piece_bytes / k_block_bytes, end - next);
     const auto piece = std::span(buffer).first(count * k_block_bytes);
@@ -33,6 +34,27 @@ IoStatus feed(Queue& queue, Store& base, Range data, std::uint64_t blocks, std::
     for (std::uint64_t i = 0; i < count; ++i)
       fingerprint.add(piece.subspan(i * k_block_bytes, k_block_bytes));
     next += count;
+  }
+  return {};
+}
+
+// Feeds those of `blocks` that don't lie in holes.
+Result<void> feed_blocks(Queue& queue, const std::string& what, Store& base, Range blocks,
+                         Fingerprint& fingerprint) {
+  std::uint64_t next = blocks.offset;
+  Range rest{blocks.offset * k_block_bytes, blocks.length * k_block_bytes};
+  while (!rest.empty() && !fingerprint.done()) {
+    Extents extents;
+    const std::uint64_t covered = base.extents(rest, extents);
+    std::uint64_t at = rest.offset;
+    for (const Extent& extent : extents) {
+      const Range piece{at, extent.length};
+      at += extent.length;
+      if (extent.kind == Kind::zero) continue;
+      if (const IoStatus read = feed_data(queue, base, piece, blocks.end(), next, fingerprint); !read.ok())
+        return std::unexpected(Error::from_errno(what, base.describe(), read.error_number()));
+    }
+    rest = rest.without_prefix(covered);
   }
   return {};
 }
@@ -111,27 +133,29 @@ Result<std::uint64_t> base_blocks(const std::string& what, const Store& base, La
 }
 
 Result<std::uint32_t> fingerprint_of(Queue& queue, const std::string& what, Store& base) {
-  const std::uint64_t blocks = blocks_of(base.size());
   Fingerprint fingerprint;
+  if (auto fed = feed_blocks(queue, what, base, {0, blocks_of(base.size())}, fingerprint); !fed)
+    return std::unexpected(fed.error());
+  return fingerprint.value();
+}
+
+Result<std::uint32_t> fingerprint_of_rest(Queue& queue, const std::string& what, Store& base, Store& cowfile,
+                                          const Head& head) {
+  Fingerprint fingerprint;
+  RunReader runs(queue, what, cowfile, head);
   std::uint64_t next = 0;
-  Range rest{0, blocks * k_block_bytes};
-  while (!rest.empty() && !fingerprint.done()) {
-    Extents extents;
-    const std::uint64_t covered = base.extents(rest, extents);
-    std::uint64_t at = rest.offset;
-    for (const Extent& extent : extents) {
-      const Range piece{at, extent.length};
-      at += extent.length;
-      if (extent.kind == Kind::zero) continue;
-      if (const IoStatus read = feed(queue, base, piece, blocks, next, fingerprint); !read.ok())
-        return std::unexpected(Error::from_errno(what, base.describe(), read.error_number()));
-    }
-    rest = rest.without_prefix(covered);
+  while (next < head.base_blocks && !fingerprint.done()) {
+    const auto run = runs.next();
+    if (!run) return std::unexpected(run.error());
+    const std::uint64_t end = run->empty() ? head.base_blocks : std::min(run->offset, head.base_blocks);
+    if (auto fed = feed_blocks(queue, what, base, {next, end - next}, fingerprint); !fed)
+      return std::unexpected(fed.error());
+    next = run->empty() ? head.base_blocks : run->end();
   }
   return fingerprint.value();
 }
 
-Result<void> check_base(Queue& queue, const std::string& what, const Store& cowfile, const Head& head,
+Result<void> check_base(Queue& queue, const std::string& what, Store& cowfile, const Head& head,
                         Store& base) {
   const auto blocks = base_blocks(what, base, Layout::bytes_8);
   if (!blocks) return std::unexpected(blocks.error());
@@ -139,14 +163,32 @@ Result<void> check_base(Queue& queue, const std::string& what, const Store& cowf
     return refuse(what, cowfile,
                   fmt::format("its rdoblocks is {}, and the read-only file {} has {} blocks of {} bytes",
                               head.base_blocks, base.describe(), *blocks, k_block_bytes));
-  const auto found = fingerprint_of(queue, what, base);
+  const auto found = head.merging ? fingerprint_of_rest(queue, what, base, cowfile, head)
+                                  : fingerprint_of(queue, what, base);
   if (!found) return std::unexpected(found.error());
-  if (*found == head.fingerprint) return {};
+  const std::uint32_t wanted = head.merging.value_or(head.fingerprint);
+  if (*found == wanted) return {};
   return refuse(
       what, cowfile,
-      fmt::format("its rdofingerprint is {:#010x}, and that of the read-only file {} is {:#010x}: it is not "
-                  "the file that the cowfile belongs to, or it was changed",
-                  head.fingerprint, base.describe(), *found));
+      fmt::format("its {} is {:#010x}, and that of the read-only file {} is {:#010x}: it is not the file "
+                  "that the cowfile belongs to, or it was changed",
+                  head.merging ? "fingerprint of the blocks that it doesn't have" : "rdofingerprint", wanted,
+                  base.describe(), *found));
+}
+
+Result<void> write_head(Queue& queue, const std::string& what, Store& cowfile, const Head& head) {
+  std::array<std::byte, k_block_bytes> block{};
+  encode(head, block);
+  const IoStatus written = write_blocking(queue, cowfile, 0, block);
+  if (written.ok()) return {};
+  return std::unexpected(Error::from_errno(what, cowfile.describe(), written.error_number()));
+}
+
+Result<void> write_fresh(Queue& queue, const std::string& what, Store& cowfile, const Head& head) {
+  const IoStatus grown =
+      run_blocking(queue, [&](Io& io) { return cowfile.grow(io, k_bitmap_at + head.map_bytes); });
+  if (!grown.ok()) return std::unexpected(Error::from_errno(what, cowfile.describe(), grown.error_number()));
+  return write_head(queue, what, cowfile, head);
 }
 
 }  // namespace oxbow::cowloop

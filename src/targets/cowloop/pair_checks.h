@@ -31,8 +31,8 @@ enum class IfDirty : std::uint8_t {
   refuse,  // unless it was kept in order
   accept,
 };
-// Refuses a cowfile by its state: packed, or dirty. `way_out` ends the sentence about a dirty one ("oxbow repair
-// completes it").
+// Refuses a cowfile by its state: packed, dirty, or with a merge that was cut off. `way_out` ends the sentence about a
+// dirty one ("oxbow repair completes it").
 [[nodiscard]] Result<void> check_state(const std::string& what, const Store& cowfile, const Head& head,
                                        IfDirty if_dirty, const std::string& way_out);
 
@@ -41,10 +41,21 @@ enum class IfDirty : std::uint8_t {
 
 // The fingerprint of a read-only file. Holes are not read.
 [[nodiscard]] Result<std::uint32_t> fingerprint_of(Queue& queue, const std::string& what, Store& base);
+// The same of the blocks alone that are not in the cowfile: Head::merging.
+[[nodiscard]] Result<std::uint32_t> fingerprint_of_rest(Queue& queue, const std::string& what, Store& base,
+                                                        Store& cowfile, const Head& head);
 
-// Refuses a read-only file that isn't the one of the cowfile: another number of blocks, or another fingerprint.
+// Refuses a read-only file that isn't the one of the cowfile: another number of blocks, or another fingerprint. Of a
+// cowfile whose merge was cut off it is that of the blocks that it doesn't have.
 [[nodiscard]] Result<void> check_base(Queue& queue, const std::string& what, const Store& cowfile,
                                       const Head& head, Store& base);
+
+// Writes the head into its block of the file. Nothing is synced.
+[[nodiscard]] Result<void> write_head(Queue& queue, const std::string& what, Store& cowfile,
+                                      const Head& head);
+// Makes the empty file `cowfile` a fresh cowfile: its head, and a bitmap that is a hole. Nothing is synced.
+[[nodiscard]] Result<void> write_fresh(Queue& queue, const std::string& what, Store& cowfile,
+                                       const Head& head);
 
 // What of a read-only file is not part of the device because it is less than a block; 0 for none. To be warned of.
 [[nodiscard]] constexpr std::uint64_t cut_off_bytes(std::uint64_t base_bytes) noexcept {
