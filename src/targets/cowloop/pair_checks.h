@@ -47,8 +47,8 @@ enum class IfDirty : std::uint8_t {
 
 // Refuses a read-only file that isn't the one of the cowfile: another number of blocks, or another fingerprint. Of a
 // cowfile whose merge was cut off it is that of the blocks that it doesn't have.
-[[nodiscard]] Result<void> check_base(Queue& queue, const std::string& what, const Store& cowfile,
-                                      const Head& head, Store& base);
+[[nodiscard]] Result<void> check_base(Queue& queue, const std::string& what, Store& cowfile, const Head& head,
+                                      Store& base);
 
 // Writes the head into its block of the file. Nothing is synced.
 [[nodiscard]] Result<void> write_head(Queue& queue, const std::string& what, Store& cowfile,
