@@ -156,7 +156,7 @@ TEST_F(CowloopChecks, MergeThatWasCutOffIsRefusedAndKnowsItsBase) {
 }
 
 TEST_F(CowloopChecks, FreshFileIsAHeadAndAHole) {
-  const auto store = store_of({});
+  const auto store = store_of(Bytes(1));
   const Head head = fresh_head(Layout::bytes_4, 20000, 0x81020304);
   ASSERT_TRUE(write_fresh(queue_, "cannot make", *store, head));
   EXPECT_EQ(store->size(), 1024U + 3072U);
