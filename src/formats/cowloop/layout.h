@@ -7,6 +7,10 @@
 //   head │ bitmap     │ padding │ block 0 │ block 1 │ …
 //   0      1024         …         data_offset
 //
+// A packed file is the same up to data_offset; there only the blocks follow that are present, without gaps. Compressed by
+// cowpack -z it has NO gaps at all, and no padding: the fields of the head (8 bytes and six words, so 56 or 32 bytes),
+// at once the bitmap, at once the blocks; that is what cowpack -u -z reads.
+//
 // Its head comes in two layouts: that of machines whose `unsigned long` has 8 bytes, and that of 4 bytes.
 
 #include <cstddef>
