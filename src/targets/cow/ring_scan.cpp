@@ -12,15 +12,29 @@ namespace {
 
 constexpr std::uint64_t k_align = native::k_ring_align_bytes;
 
+// In whole blocks; relative to the ring's start.
+std::uint64_t end_of_data(Store& layer, const native::Superblock& superblock) noexcept {
+  std::uint64_t end = 0;
+  for (std::uint64_t at = 0; at < superblock.ring_length;) {
+    Extents extents;
+    (void)layer.extents({superblock.ring_offset + at, superblock.ring_length - at}, extents);
+    for (const Extent& extent : extents) {
+      at += extent.length;
+      if (extent.kind == Kind::data) end = at;
+    }
+  }
+  return std::min((end + k_align - 1) / k_align * k_align, superblock.ring_length);
+}
+
 // Reads records one at a time. Thread safety: none.
 class RingReader {
  public:
-  RingReader(Queue& queue, Store& layer, const native::Superblock& superblock, std::uint64_t written_bytes)
-      : queue_(queue), layer_(layer), superblock_(superblock), written_bytes_(written_bytes) {}
+  RingReader(Queue& queue, Store& layer, const native::Superblock& superblock)
+      : queue_(queue), layer_(layer), superblock_(superblock), end_(end_of_data(layer, superblock)) {}
 
   // The record at `position`, valid until the next call; empty when there is no sound one.
   [[nodiscard]] Result<std::span<const std::byte>> at(std::uint64_t position) {
-    if (position + k_align > written_bytes_) return std::span<const std::byte>{};
+    if (position + k_align > end_) return std::span<const std::byte>{};
     if (auto read = fetch(position, 0, k_align); !read) return std::unexpected(read.error());
     const std::uint64_t length =
         native::ring_record_bytes(native::ring_head(bytes_), superblock_.ring_length - position);
@@ -30,7 +44,8 @@ class RingReader {
     return native::valid_ring_record(record, superblock_) ? record : std::span<const std::byte>{};
   }
 
-  [[nodiscard]] std::uint64_t written_bytes() const noexcept { return written_bytes_; }
+  // Where the last of its data ends, relative to the ring's start.
+  [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
 
  private:
   // Bytes [from, to) of what lies at `position`.
@@ -46,7 +61,7 @@ class RingReader {
   Queue& queue_;
   Store& layer_;
   const native::Superblock& superblock_;
-  std::uint64_t written_bytes_;
+  std::uint64_t end_;
   std::vector<std::byte> bytes_;
 };
 
@@ -61,7 +76,7 @@ std::uint64_t ring_bytes_written(Store& layer, const native::Superblock& superbl
 
 Result<RingScan> scan_ring(Queue& queue, Store& layer, const native::Superblock& superblock,
                            const VisitRecord& visit) {
-  RingReader reader(queue, layer, superblock, ring_bytes_written(layer, superblock));
+  RingReader reader(queue, layer, superblock);
   RingScan scan;
   std::uint64_t epoch = 0;
   for (;;) {
@@ -83,8 +98,8 @@ Result<RingScan> scan_ring(Queue& queue, Store& layer, const native::Superblock&
 
 Result<void> visit_later_records(Queue& queue, Store& layer, const native::Superblock& superblock,
                                  const RingScan& scan, const VisitRecord& visit) {
-  RingReader reader(queue, layer, superblock, ring_bytes_written(layer, superblock));
-  for (std::uint64_t at = scan.end + k_align; at < reader.written_bytes();) {
+  RingReader reader(queue, layer, superblock);
+  for (std::uint64_t at = scan.end + k_align; at < reader.end();) {
     auto record = reader.at(at);
     if (!record) return std::unexpected(record.error());
     if (record->empty()) {

@@ -19,7 +19,7 @@ struct RingScan {
   std::uint64_t end = 0;  // where the sound records end, relative to the ring's start, bytes
 };
 
-// How much of the ring, from its start, was ever written, as far as the store can tell holes. Asks the store.
+// How much of the ring, from its start, was written without a hole, as far as the store can tell holes. Asks the store.
 [[nodiscard]] std::uint64_t ring_bytes_written(Store& layer, const native::Superblock& superblock) noexcept;
 
 // `position` is relative to the ring's start. An error ends the scan.
@@ -27,7 +27,7 @@ using VisitRecord = std::function<Result<void>(std::uint64_t position, std::span
 
 // Tells the records from the ring's start on, in order, up to the first that is not sound or doesn't follow the one
 // before: whose epoch falls, or whose sequence isn't the next. Which of them are alive is the caller's to tell. Reads
-// no more than has ever been written. Blocking.
+// up to where the ring's last data is; holes before that are zeros, as copying a file may make of them. Blocking.
 [[nodiscard]] Result<RingScan> scan_ring(Queue& queue, Store& layer, const native::Superblock& superblock,
                                          const VisitRecord& visit);
 
