@@ -5,6 +5,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "os/canary.h"
 #include "oxbow/io_status.h"
 
 namespace oxbow {
@@ -19,13 +20,10 @@ class Barrier {
   // Runs `write`, which returns an IoStatus, as a durable write.
   template <typename Write>
   [[nodiscard]] IoStatus durable_write(Write&& write) noexcept {
-    // A write that finds the parity of before a flip but counts itself after the look at the counter begins
-    // after that sync ended, and can't take an error from it.
-    std::atomic<unsigned>& running = running_[parity_.load(std::memory_order_seq_cst)];
-    running.fetch_add(1, std::memory_order_seq_cst);
+    const unsigned parity = enter();
     const IoStatus status = write();
     if (!status.ok() && !status.is_lack_of_room()) fail(status);
-    if (running.fetch_sub(1, std::memory_order_seq_cst) == 1) running.notify_all();
+    leave(parity);
     return status;
   }
 
@@ -45,6 +43,20 @@ class Barrier {
   }
 
  private:
+  // Counted under the parity of now. A sync that ends between the look and the count flips it; whoever stayed with the
+  // parity of before would run beside the next sync, which waits for the others.
+  [[nodiscard]] unsigned enter() noexcept {
+    for (;;) {
+      const unsigned parity = parity_.load(std::memory_order_seq_cst);
+      canary_moment();
+      running_[parity].fetch_add(1, std::memory_order_seq_cst);
+      if (parity_.load(std::memory_order_seq_cst) == parity) return parity;
+      leave(parity);
+    }
+  }
+  void leave(unsigned parity) noexcept {
+    if (running_[parity].fetch_sub(1, std::memory_order_seq_cst) == 1) running_[parity].notify_all();
+  }
   void fail(IoStatus status) noexcept {
     int none = 0;
     failed_.compare_exchange_strong(none, status.error_number(), std::memory_order_seq_cst);
