@@ -6,7 +6,9 @@
 #include <array>
 #include <cstring>
 
+#include "crash/live_place.h"
 #include "crash/world.h"
+#include "targets/cow/layer_head.h"
 
 namespace oxbow::crash {
 namespace {
@@ -193,6 +195,40 @@ TEST_F(TornPage, IsMendedByACloseWithoutAnyChange) {
   ASSERT_TRUE(world_.device->close(world_.queue).ok());
   world_.open_again();
   expect_old();
+}
+
+// Opens the layer as the next process does after a kill. Nothing when it could be opened, else why not.
+std::string open_live(World& world, LivePlace& place, int sync_fails = 0) {
+  world.device.reset();
+  world.store = std::make_shared<sim::SimStore>(world.queue, world.disk, world.options);
+  CowTarget::Options how{.writable = true};
+  const auto adopted = place.choose(world.queue, *world.store, true, how);
+  if (!adopted) return adopted.error().text();
+  world.store->fault = [sync_fails](const sim::SimStore::Call& call) {
+    return call.kind == sim::StoreCall::sync ? sync_fails : 0;
+  };
+  auto target = CowTarget::open(world.queue, world.store, nullptr, std::move(how));
+  if (!target) return target.error().text();
+  world.superblock = (*target)->superblock();
+  world.device = std::make_unique<Device>(std::move(*target), Device::Options{}, world.queue);
+  return {};
+}
+
+// What was answered before a kill is in the cache. A barrier that fails may leave it there, taken for clean, so that no
+// later one makes it durable: then the live state must not say any more that it is there.
+TEST(Adoption, CountsNoMoreWhenItsBarrierFails) {
+  World world(1, 20);
+  world.open_layer();
+  const auto place = std::make_shared<LivePlace>();
+  ASSERT_EQ(open_live(world, *place), "");
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  world.disk->forget_submitter();
+  EXPECT_EQ(open_live(world, *place, EIO), "cannot open layer: disk: Input/output error");
+  const auto head = read_layer_head(world.queue, *world.store);
+  ASSERT_TRUE(head) << head.error().text();
+  EXPECT_TRUE(place->is_dead(head->superblock));
+  EXPECT_EQ(open_live(world, *place), "");
+  EXPECT_EQ(world.letter(0), '.') << "what the disk says";
 }
 
 // A record has room for 1,024 pages: a flush of more takes several rounds, and completes after the last.

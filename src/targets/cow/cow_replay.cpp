@@ -107,16 +107,19 @@ Result<void> CowTarget::replay_ring(Queue& queue) {
 }
 
 IoStatus CowTarget::begin_session_now(Queue& queue) noexcept {
-  IoStatus status;
   for (const std::uint64_t at : head_.superblock.record_offset) {
-    status = run_blocking(queue, [&](Io& io) { return layer_->allocate(io, {at, native::k_record_bytes}); });
-    if (status.error_number() == EOPNOTSUPP) status = {};
-    if (!status.ok()) break;
+    const IoStatus room =
+        run_blocking(queue, [&](Io& io) { return layer_->allocate(io, {at, native::k_record_bytes}); });
+    if (!room.ok() && room.error_number() != EOPNOTSUPP) return room;
   }
   session_begins();
-  if (status.ok()) status = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
-  if (status.ok()) session_begun_.store(true, std::memory_order_release);
-  return status;
+  const IoStatus written = write_superblocks(queue, *layer_, session_superblock(), head_.stale_copy);
+  if (written.ok()) {
+    session_begun_.store(true, std::memory_order_release);
+  } else {
+    failed();  // with the barrier what an adopted live state relies on may have been taken for clean
+  }
+  return written;
 }
 
 Result<void> CowTarget::replay(Queue& queue, std::span<const std::byte> record) {
