@@ -117,9 +117,11 @@ Result<void> Repair::check_options() const {
   return {};
 }
 
-// Before the first write.
+// Before the first write: what a kill left in the cache is what is repaired.
 Result<void> Repair::begin_writing() {
   if (std::exchange(written_, true)) return {};
+  const IoStatus synced = sync_blocking(queue_, layer_);
+  if (!synced.ok()) return std::unexpected(failed(synced));
   return write_holder(queue_, layer_, raw_.head.superblock.holder_offset);
 }
 

@@ -23,16 +23,14 @@ namespace {
 
 }  // namespace
 
-// Whether the newest record says that the slot was being written when the power failed.
-bool History::is_named(const std::shared_ptr<SimDisk>& disk, std::uint64_t page, std::uint64_t slot) {
+LayerHead History::head_of(const std::shared_ptr<SimDisk>& disk) {
   Random random(1);
   sim::Trace trace;
   sim::SimQueue queue(random, trace);
   sim::SimStore store(queue, disk, {.name = "layer", .pending_percent = 0});
-  const auto head = read_layer_head(queue, store);
+  auto head = read_layer_head(queue, store);
   if (!head) complain("cannot read the head of a sound layer: " + head.error().text());
-  const auto entry = static_cast<std::uint32_t>(page) | (slot == 1 ? native::k_record_slot_bit : 0);
-  return head && std::ranges::find(head->last_pages, entry) != head->last_pages.end();
+  return head ? std::move(*head) : LayerHead{};
 }
 
 std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native::Superblock& superblock,
@@ -45,11 +43,15 @@ std::string History::inflict(const std::shared_ptr<SimDisk>& layer, const native
   const std::uint64_t place = superblock.slot_offset[slot] + page * native::k_page_bytes;
   const auto bit = static_cast<unsigned>(random_.below(8));
   auto damage = static_cast<Damage>(random_.below(5));
+  const LayerHead head = head_of(layer);
   if (superblock.state == native::LayerState::in_use) {
     // After an unclean end only a slot that the last flush left alone is told from one that it didn't finish.
-    if (is_named(layer, page, slot)) return "nothing";
+    const auto entry = static_cast<std::uint32_t>(page) | (slot == 1 ? native::k_record_slot_bit : 0);
+    if (std::ranges::find(head.last_pages, entry) != head.last_pages.end()) return "nothing";
     damage = Damage::page;
   }
+  // A change was cut off between the copies, and the layer was not opened for writing since.
+  if (damage == Damage::superblock && !head.copies_alike) return "nothing";
   switch (damage) {
     case Damage::superblock: {
       const std::uint64_t copy = random_.below(2);

@@ -14,6 +14,7 @@
 #include "crash/shape.h"
 #include "crash/stack.h"
 #include "crash/workload.h"
+#include "targets/cow/layer_head.h"
 
 namespace oxbow::crash {
 
@@ -81,8 +82,7 @@ class History {
   void watch_moments(Stack& stack);
   void verify_created(const Disks& disks);
   void verify_damaged();
-  [[nodiscard]] bool is_named(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t page,
-                              std::uint64_t slot);
+  [[nodiscard]] LayerHead head_of(const std::shared_ptr<sim::SimDisk>& disk);
   [[nodiscard]] std::string inflict(const std::shared_ptr<sim::SimDisk>& layer,
                                     const native::Superblock& superblock, Range& suspect);
   void read_damaged(Stack& stack, const std::string& what, Range suspect);

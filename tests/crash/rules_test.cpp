@@ -115,6 +115,48 @@ TEST(Session, BeginsWithABarrierForWhatAKilledOneLeftInTheCache) {
   EXPECT_EQ(world.letter(512), 'b');
 }
 
+// Cuts a clean close off between the copies of the superblock.
+void close_half(World& world) {
+  bool one_written = false;
+  world.store->observe = [&](const SimStore::Call& call) {
+    const bool superblock = call.range.offset == 0 || call.range.offset == native::k_apart_bytes;
+    if (call.kind == StoreCall::sync && one_written) world.store->kill();
+    one_written = one_written || (call.kind == StoreCall::write && superblock);
+  };
+  EXPECT_FALSE(world.device->close(world.queue).ok());
+  world.disk->forget_submitter();
+}
+
+// Else rot in the newer one would bring the older one back, unnoticed.
+TEST(Superblocks, AreAlikeAgainOnceTheLayerWasOpenedForWriting) {
+  World world(1);
+  world.open_layer();
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  close_half(world);
+  const auto sequence = [&world](std::uint64_t copy) {
+    native::Superblock superblock{};
+    world.disk->read({copy * native::k_apart_bytes, sizeof(superblock)},
+                     std::as_writable_bytes(std::span(&superblock, 1)));
+    return superblock.sequence;
+  };
+  ASSERT_NE(sequence(0), sequence(1));
+  world.open_again();
+  EXPECT_EQ(sequence(0), sequence(1));
+  EXPECT_TRUE(world.disk->undurable_operations().empty());
+}
+
+// The next write of a superblock goes to the older copy: the newer one has to be on the disk by then.
+TEST(Superblocks, WhatAKillLeftInTheCacheIsDurableBeforeAnythingIsWritten) {
+  World world(1);
+  world.open_layer();
+  world.die_at_sync(1);  // the session's first copy was written, and is not durable
+  EXPECT_FALSE(world.write_now(0, letters('a')).ok());
+  world.disk->forget_submitter();
+  ASSERT_FALSE(world.disk->undurable_operations().empty());
+  world.open_again();
+  EXPECT_TRUE(world.disk->undurable_operations().empty());
+}
+
 // A torn slot is excused by the newest record alone. So the first record of the next session has to name it again,
 // whatever else that session changes.
 class TornPage : public testing::Test {

@@ -292,8 +292,8 @@ std::vector<Outcome> beside_a_failure() {
     world.store->fault = [](const SimStore::Call& call) {
       return call.kind == StoreCall::durable_write ? EIO : 0;
     };
-    crash::Request flush(world.queue);
-    crash::Request durable(world.queue);
+    Request flush(world.queue);
+    Request durable(world.queue);
     flush.answered(world.device->flush(flush));
     world.write(durable, 8192, data, true);
     world.queue.drain();

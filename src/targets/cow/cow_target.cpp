@@ -57,6 +57,7 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
   try {
     std::shared_ptr<CowTarget> target(
         new CowTarget(std::move(layer), std::move(base), std::move(options), std::move(*head)));
+    if (auto settled = target->settle(queue); !settled) return std::unexpected(settled.error());
     // What is adopted comes before anything that the disk says.
     if (auto adopted = target->adopt_live(queue); !adopted) return std::unexpected(adopted.error());
     if (auto loaded = target->load_last_pages(queue); !loaded) return std::unexpected(loaded.error());
@@ -65,6 +66,15 @@ Result<std::shared_ptr<CowTarget>> CowTarget::open(Queue& queue, std::shared_ptr
   } catch (const std::bad_alloc&) {
     return std::unexpected(Error::from_errno("cannot open layer", where, ENOMEM));
   }
+}
+
+Result<void> CowTarget::settle(Queue& queue) {
+  if (!options_.writable) return {};
+  const IoStatus settled = settle_head(queue, *layer_, head_);
+  if (settled.ok()) return {};
+  // What the barrier didn't write may be lost, whatever the live state says of it.
+  failed();
+  return std::unexpected(Error::from_errno("cannot open layer", layer_->describe(), settled.error_number()));
 }
 
 // After an unclean end the pages that the last flush was writing may be torn. They are read while the record

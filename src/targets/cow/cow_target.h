@@ -124,6 +124,7 @@ class CowTarget final : public Target {
   void ring_prepared(const Preparation& preparation, IoStatus status) noexcept;
   [[nodiscard]] IoStatus page_read(const Preparation& preparation, std::uint64_t page) noexcept;
   [[nodiscard]] IoStatus install(std::uint64_t page, const PageContent& content) noexcept;
+  [[nodiscard]] Result<void> settle(Queue& queue);
   [[nodiscard]] Result<void> load_last_pages(Queue& queue);
   // Reads a page now, and answers its ring_seq: 0 when it was never written.
   [[nodiscard]] Result<std::uint64_t> load_page(Queue& queue, std::uint64_t page);

@@ -28,14 +28,20 @@ class Edit {
     return std::unexpected(Error::from_errno(what_, layer_.describe(), status.error_number()));
   }
 
+  // Fit to be changed: settled.
   [[nodiscard]] Result<LayerHead> read() const {
     auto head = read_layer_head(queue_, layer_);
     if (!head) return std::unexpected(refusal(head.error().why()));
     const std::uint64_t foreign =
         head->superblock.read_only_compatible & ~native::k_known_read_only_compatible;
-    if (foreign == 0) return head;
-    return std::unexpected(
-        refusal(fmt::format("it uses features that this oxbow can only read ({:#x})", foreign)));
+    if (foreign != 0) {
+      return std::unexpected(
+          refusal(fmt::format("it uses features that this oxbow can only read ({:#x})", foreign)));
+    }
+    if (auto settled = outcome(settle_head(queue_, layer_, *head)); !settled) {
+      return std::unexpected(settled.error());
+    }
+    return head;
   }
   // The same, of a layer that was closed cleanly.
   [[nodiscard]] Result<LayerHead> read_clean() const {

@@ -94,6 +94,7 @@ Result<LayerHead> read_layer_head(Queue& queue, Store& layer, LengthRule rule) {
   const std::uint32_t newer = !valid0 || (valid1 && copies[1].sequence > copies[0].sequence) ? 1 : 0;
   head.superblock = copies[newer];
   head.stale_copy = 1 - newer;
+  head.copies_alike = valid0 && valid1 && copies[0].sequence == copies[1].sequence;
   if (rule == LengthRule::any && layer.size() < head.superblock.data_offset) return head;
   const std::uint64_t needed = native::file_bytes(head.superblock);
   if (rule == LengthRule::whole && layer.size() < needed) {
@@ -138,16 +139,28 @@ PageContent choose_page(const native::StatePage& slot0, const native::StatePage&
   return content;
 }
 
+namespace {
+
+IoStatus write_superblock(Queue& queue, Store& layer, Superblock superblock, std::uint32_t copy) noexcept {
+  superblock.copy = copy;
+  native::seal(superblock);
+  const IoStatus written = write_struct(queue, layer, k_copy_offset[copy], superblock);
+  return written.ok() ? sync_blocking(queue, layer) : written;
+}
+
+}  // namespace
+
+IoStatus settle_head(Queue& queue, Store& layer, const LayerHead& head) noexcept {
+  const bool clean = head.superblock.state == native::LayerState::clean;
+  if (clean && head.copies_alike) return {};
+  const IoStatus synced = sync_blocking(queue, layer);
+  if (!synced.ok() || !clean) return synced;
+  return write_superblock(queue, layer, head.superblock, head.stale_copy);
+}
+
 IoStatus write_superblocks(Queue& queue, Store& layer, Superblock superblock, std::uint32_t first) noexcept {
-  for (const std::uint32_t copy : {first, 1 - first}) {
-    superblock.copy = copy;
-    native::seal(superblock);
-    const IoStatus written = write_struct(queue, layer, k_copy_offset[copy], superblock);
-    if (!written.ok()) return written;
-    const IoStatus synced = sync_blocking(queue, layer);
-    if (!synced.ok()) return synced;
-  }
-  return {};
+  const IoStatus written = write_superblock(queue, layer, superblock, first);
+  return written.ok() ? write_superblock(queue, layer, superblock, 1 - first) : written;
 }
 
 }  // namespace oxbow

@@ -16,6 +16,7 @@ namespace oxbow {
 struct LayerHead {
   native::Superblock superblock;          // the newer valid copy
   std::uint32_t stale_copy = 0;           // the copy that a change writes first: never the only good one
+  bool copies_alike = false;              // both valid, of the same change
   std::uint32_t newest_record_slot = 1;   // where the newest valid record lies; the next goes to the other
   std::uint64_t flush_number = 0;         // of that record, 0 without one
   std::vector<std::uint32_t> last_pages;  // that record's entries
@@ -49,6 +50,12 @@ struct PageContent {
 // damaged slot damages the page.
 [[nodiscard]] PageContent choose_page(const native::StatePage& slot0, const native::StatePage& slot1,
                                       std::uint64_t index, const LayerHead& head) noexcept;
+
+// What comes before the first write to a layer that there was before. A kill may have left in the cache alone what
+// was read, and between the copies of the superblock a change may have been cut off: then rot in the newer one would
+// bring the older one back, unnoticed. Makes durable what is there and, of a layer that was closed cleanly, the older
+// copy the newer one's equal. Blocking.
+[[nodiscard]] IoStatus settle_head(Queue& queue, Store& layer, const LayerHead& head) noexcept;
 
 // Writes `superblock` in both copies, one after the other with a barrier in between, `first` first. Blocking.
 [[nodiscard]] IoStatus write_superblocks(Queue& queue, Store& layer, native::Superblock superblock,
