@@ -306,7 +306,7 @@ TEST_F(Planners, FindAClusterFreshOnlyOnce) {
 // A page is dirty after its words changed, and clean before they are copied: so a change that completed is in the
 // pages of a flush that begins then, or in those of one before.
 TEST_F(Planners, AreSeenByTheNextFlush) {
-  const std::uint64_t clusters = test::repetitions(30'000, 1'000'000);
+  const std::uint64_t clusters = test::repetitions(30'000, 200'000);
   open(clusters);
   std::vector<native::StatePage> written((clusters - 1) / native::k_clusters_per_page + 1);
   std::atomic<std::uint64_t> flushes{0};
