@@ -88,6 +88,9 @@ Result<bool> Stack::open_once(const Disks& disks, bool writable, unsigned pendin
     auto opened = CowTarget::open(queue_, store, below, options);
     if (!opened && is_top && !writable && opened.error().why() == k_needs_recovery_reason) return true;
     if (!opened) return std::unexpected(opened.error());
+    if (below != nullptr && (*opened)->superblock().base_visible > below->size()) {
+      return std::unexpected(Error("cannot open layer", store->describe(), "its base is too short"));
+    }
     top_ = std::move(*opened);
     below = top_;
   }
