@@ -12,6 +12,7 @@ pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(libisal REQUIRED IMPORTED_TARGET libisal)
 pkg_check_modules(libzstd REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(zlib REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(gnutls REQUIRED IMPORTED_TARGET gnutls)
 # With the macros that the library itself was built with: they are part of its ABI.
 pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
@@ -19,7 +20,8 @@ pkg_check_modules(httplib REQUIRED IMPORTED_TARGET cpp-httplib)
 add_library(oxbow_deps INTERFACE)
 target_link_libraries(oxbow_deps INTERFACE
   oxbow_options Threads::Threads fmt::fmt spdlog::spdlog CLI11::CLI11 nlohmann_json::nlohmann_json
-  PkgConfig::liburing PkgConfig::libxxhash PkgConfig::libisal PkgConfig::libzstd PkgConfig::gnutls)
+  PkgConfig::liburing PkgConfig::libxxhash PkgConfig::libisal PkgConfig::libzstd PkgConfig::zlib
+  PkgConfig::gnutls)
 
 set(oxbow_std_headers
   <algorithm> <array> <atomic> <bit> <chrono> <condition_variable> <coroutine> <cstddef> <cstdint> <cstring>

@@ -7,9 +7,9 @@
 //   head │ bitmap     │ padding │ block 0 │ block 1 │ …
 //   0      1024         …         data_offset
 //
-// A packed file is the same up to data_offset; there only the blocks follow that are present, without gaps. Compressed by
-// cowpack -z it has NO gaps at all, and no padding: the fields of the head (8 bytes and six words, so 56 or 32 bytes),
-// at once the bitmap, at once the blocks; that is what cowpack -u -z reads.
+// A packed file is the same up to data_offset; there only the blocks follow that are present, without gaps.
+// Compressed by cowpack -z it has NO gaps at all, and no padding: the fields of the head (8 bytes and six words, so
+// 56 or 32 bytes), at once the bitmap, at once the blocks; that is what cowpack -u -z reads.
 //
 // Its head comes in two layouts: that of machines whose `unsigned long` has 8 bytes, and that of 4 bytes.
 
@@ -40,6 +40,17 @@ inline constexpr std::uint64_t k_most_blocks_4 = 0xffffffff;
 inline constexpr std::uint64_t k_in_order = ~std::uint64_t{0};
 
 enum class Layout : std::uint8_t { bytes_4, bytes_8 };
+
+// The part of the head block that fields lie in, bytes.
+[[nodiscard]] constexpr std::uint64_t fields_bytes(Layout layout) noexcept {
+  return 8 + (6 * (layout == Layout::bytes_8 ? 8U : 4U));
+}
+
+// How a packed stream is laid out.
+enum class Form : std::uint8_t {
+  padded,   // head block, bitmap, padding up to data_offset, blocks: as a file
+  gapless,  // fields of the head, bitmap, blocks: as cowpack compresses it
+};
 
 [[nodiscard]] constexpr std::uint64_t align_up(std::uint64_t value, std::uint64_t unit) noexcept {
   return (value + unit - 1) / unit * unit;
