@@ -237,7 +237,7 @@ Result<void> Merge::Parts::take_raw_base(bool accept_base) {
   if (!store) return refuse_base(store.error().why());
   base_file = std::move(*store);
   const auto identify = [file = base_file]() -> Result<native::BaseRecord> {
-    const auto identity = file->current_identity();
+    const auto identity = file->durable_identity();
     if (!identity) return std::unexpected(identity.error());
     return base_record(*identity);
   };

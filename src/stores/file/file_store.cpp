@@ -91,12 +91,17 @@ Progress FileStore::discard(Io& /*io*/, Range range) noexcept {
 }
 
 Progress FileStore::sync(Io& /*io*/) noexcept {
-  return Progress::done(barrier_.sync([this] {
-    while (::fdatasync(fd_.get()) != 0) {
+  // One that is only read is a base, known again by its modification time, which fdatasync leaves out.
+  return Progress::done(sync_with(options_.writable ? ::fdatasync : ::fsync));
+}
+
+IoStatus FileStore::sync_with(int (*call)(int)) noexcept {
+  return barrier_.sync([this, call] {
+    while (call(fd_.get()) != 0) {
       if (errno != EINTR) return IoStatus::error(errno);
     }
     return IoStatus{};
-  }));
+  });
 }
 
 Progress FileStore::allocate(Io& /*io*/, Range range) noexcept {
@@ -163,6 +168,13 @@ void FileStore::prefetch(Range range) noexcept {
   if (direct() || range.empty()) return;  // a length of 0 would mean all that follows
   (void)::posix_fadvise(fd_.get(), static_cast<off_t>(range.offset), static_cast<off_t>(range.length),
                         POSIX_FADV_WILLNEED);
+}
+
+Result<FileIdentity> FileStore::durable_identity() {
+  const IoStatus synced = sync_with(::fsync);
+  if (!synced.ok())
+    return std::unexpected(Error::from_errno("cannot make file durable", path_, synced.error_number()));
+  return current_identity();
 }
 
 Result<FileIdentity> FileStore::current_identity() const {

@@ -53,6 +53,8 @@ class FileStore : public Store {
   [[nodiscard]] const FileIdentity& identity() const noexcept { return identity_; }
   // As it is now.
   [[nodiscard]] Result<FileIdentity> current_identity() const;
+  // The same, and no power loss takes it back: unlike sync() of a writable store it includes the modification time.
+  [[nodiscard]] Result<FileIdentity> durable_identity();
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual bool direct() const noexcept { return false; }
   // Forgets what the page cache holds of the file, but for what still has to be written: after a failed
@@ -100,6 +102,8 @@ class FileStore : public Store {
                                                                       const FileIdentity& identity);
   [[nodiscard]] Result<void> lock(LockMode mode);
   [[nodiscard]] IoStatus write_durably(std::uint64_t at, IovList& iov) noexcept;
+  // fdatasync or fsync.
+  [[nodiscard]] IoStatus sync_with(int (*call)(int)) noexcept;
   // From `at` on, alike: fills `piece` and returns true, or false when the file doesn't tell.
   [[nodiscard]] bool find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept;
 
