@@ -77,9 +77,9 @@ class CowlistTest(CowloopTest):
 
     def test_heads_that_contradict_themselves(self):
         for width in (8, 4):
-            for field, value in [("mapunit", 0), ("mapunit", 2048), ("mapsize", 0), ("mapsize", 1023), ("mapsize", 2048),
-                                 ("doffset", 0), ("doffset", 2048), ("doffset", 8192), ("rdoblocks", 0),
-                                 ("rdoblocks", 8193)]:
+            for field, value in [("mapunit", 0), ("mapunit", 2048), ("mapsize", 0), ("mapsize", 1023),
+                                 ("mapsize", 2048), ("doffset", 0), ("doffset", 2048), ("doffset", 8192),
+                                 ("rdoblocks", 0), ("rdoblocks", 8193)]:
                 self.make("bad.cow", Cowfile(BASE, self.blocks, width).file(**{field: value}))
                 done = self.run_tool("cowlist", "bad.cow")
                 self.assertEqual((done.returncode, done.stdout), (1, ""), (width, field, value))

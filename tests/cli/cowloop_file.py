@@ -16,6 +16,15 @@ def fingerprint(base):
     return int.from_bytes(bytes(sums[:4]), "little")
 
 
+def readonly(blocks):
+    """Bytes of a read-only file: its second block is zeros, and the top bit of its fingerprint is set."""
+    content = bytearray(bytes(range(256)) * 4 * blocks)
+    for number in range(blocks):
+        content[number * BLOCK] = (number * 83 + 60) % 256
+    content[BLOCK:2 * BLOCK] = bytes(BLOCK)
+    return bytes(content)
+
+
 def up(value, unit):
     return -(-value // unit) * unit
 
@@ -61,6 +70,10 @@ class Cowfile:
         for number, content in self.blocks.items():
             data[number * BLOCK:(number + 1) * BLOCK] = content
         return start.ljust(self.doffset, b"\0") + bytes(data)
+
+    def whole(self, **other):
+        """The file with room for all blocks, as whoever writes to it may leave it."""
+        return self.file(**other).ljust(self.doffset + self.rdoblocks * BLOCK, b"\0")
 
     def packed(self, **other):
         """As `cowpack -p` writes it."""

@@ -25,6 +25,24 @@ constexpr std::array k_commands = {
             "\t{0} -r cowdevice\treopen cowfile read-only\n",
             cowctl},
     Command{"cowlist", "Usage: {0} cowfile\n", cowlist},
+    Command{"cowmerge",
+            "Usage: {0} rdofile cowfile\n"
+            "\trdofile\tread-only file to be updated\n"
+            "\tcowfile\tcowfile containing the updates\n",
+            cowmerge},
+    Command{"cowpack",
+            "Usage: {0} [-z] <-p | -u> <source> <dest>\n"
+            " where: -z indicates GZipped input (with -u) or output (with -p)\n"
+            "        -p indicates packing source (a cow file) to dest\n"
+            "        -u indicates unpacking source to dest (a cow file)\n"
+            "NOTE: -p and -u are mutually exclusive\n",
+            cowpack},
+    Command{"cowrepair",
+            "Usage: {0} [-f] [-n] [-v[v]] cowfile\n\n"
+            "   -f   forced:   repair cowfile which is not dirty\n"
+            "   -n   nomodify: do not modify cowfile (fake mode)\n"
+            "   -v   verbose:  provide extra info\n",
+            cowrepair},
     Command{"cowsync", "Usage: {0} [cowdevice ...]\n", cowsync},
     Command{"cowwatch",
             "Usage: {0} cowdevice [threshold]\n"

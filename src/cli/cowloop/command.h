@@ -27,6 +27,9 @@ inline constexpr int k_failed = 1;
 
 int cowctl(const Call& call);
 int cowlist(const Call& call);
+int cowmerge(const Call& call);
+int cowpack(const Call& call);
+int cowrepair(const Call& call);
 int cowsync(const Call& call);
 int cowwatch(const Call& call);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <limits>
@@ -22,7 +23,8 @@ constexpr std::uint64_t k_kib = 1024;
 
 // In bytes; more than there can be counts as everything. Decimal, octal (0…) or hexadecimal (0x…).
 std::optional<std::uint64_t> threshold_of(const std::string& text) {
-  const std::size_t digits = text.starts_with('+') ? 1 : 0;
+  std::size_t digits = std::min(text.find_first_not_of(" \t"), text.size());
+  if (digits < text.size() && text[digits] == '+') ++digits;
   if (digits == text.size() || text[digits] < '0' || text[digits] > '9') return std::nullopt;
   char* end = nullptr;
   errno = 0;
