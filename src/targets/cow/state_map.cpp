@@ -130,12 +130,17 @@ bool StateMap::adopt() {
   return true;
 }
 
+std::vector<std::uint64_t> StateMap::used_leaves() const {
+  std::vector<std::uint64_t> numbers;
+  for (std::uint64_t index = 0; index < leaves(); ++index)
+    numbers.push_back(owner_of(index).load(std::memory_order_relaxed) - 1);
+  std::ranges::sort(numbers);
+  return numbers;
+}
+
 std::vector<std::uint64_t> StateMap::pages_with_leaves() const {
-  std::vector<std::uint64_t> pages;
-  for (std::uint64_t index = 0; index < leaves(); ++index) {
-    pages.push_back((owner_of(index).load(std::memory_order_relaxed) - 1) / k_leaves_per_page);
-  }
-  std::ranges::sort(pages);
+  std::vector<std::uint64_t> pages = used_leaves();
+  for (std::uint64_t& each : pages) each /= k_leaves_per_page;
   pages.erase(std::ranges::unique(pages).begin(), pages.end());
   return pages;
 }
@@ -211,19 +216,29 @@ IoStatus StateMap::install(std::uint64_t page, const native::StatePage& from) no
   for (std::uint64_t i = 0; i < k_leaves_per_page && first + i < leaf_count_; ++i) {
     const native::LeafWords& words = from.leaves[i];
     if (std::ranges::all_of(words, [](std::uint64_t word) { return word == 0; })) continue;
-    if (canary(Canary::live_leaf_overwritten)) table_[first + i].store(0, std::memory_order_relaxed);
+    if (canary(Canary::live_leaf_overwritten)) forget_leaf(first + i);
     if (const IoStatus made = make_leaf(first + i, words); !made.ok()) return made;
   }
   return {};
 }
 
+IoStatus StateMap::install_leaf(std::uint64_t leaf, const native::LeafWords& from) noexcept {
+  return make_leaf(leaf, from);
+}
+
+void StateMap::forget_leaf(std::uint64_t leaf) noexcept { table_[leaf].store(0, std::memory_order_relaxed); }
+
+bool StateMap::copy_leaf(std::uint64_t leaf, native::LeafWords& to) const noexcept {
+  const Leaf* const from = leaf < leaf_count_ ? leaf_of(leaf) : nullptr;
+  if (from == nullptr) return false;
+  for (std::size_t w = 0; w < k_words_per_leaf; ++w) to[w] = from->words[w].load(std::memory_order_acquire);
+  return true;
+}
+
 void StateMap::compose(std::uint64_t page, native::StatePage& to) const noexcept {
   const std::uint64_t first = page * k_leaves_per_page;
   for (std::uint64_t i = 0; i < k_leaves_per_page; ++i) {
-    const Leaf* leaf = first + i < leaf_count_ ? leaf_of(first + i) : nullptr;
-    for (std::size_t w = 0; w < k_words_per_leaf; ++w) {
-      to.leaves[i][w] = leaf == nullptr ? 0 : leaf->words[w].load(std::memory_order_acquire);
-    }
+    if (!copy_leaf(first + i, to.leaves[i])) to.leaves[i] = {};
   }
 }
 

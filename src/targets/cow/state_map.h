@@ -58,6 +58,15 @@ class StateMap {
   // Copies the words of a state page out.
   void compose(std::uint64_t page, native::StatePage& to) const noexcept;
 
+  // The same leaf by leaf, for formats with pages of another size. copy_leaf() answers false, and leaves `to` as it is,
+  // where there is none: all of its clusters are absent.
+  [[nodiscard]] IoStatus install_leaf(std::uint64_t leaf, const native::LeafWords& from) noexcept;
+  [[nodiscard]] bool copy_leaf(std::uint64_t leaf, native::LeafWords& to) const noexcept;
+  // For canaries: as if it had none. Only before its clusters are used.
+  void forget_leaf(std::uint64_t leaf) noexcept;
+  // The leaves that there are, in order.
+  [[nodiscard]] std::vector<std::uint64_t> used_leaves() const;
+
   // The state pages that have leaves, in order.
   [[nodiscard]] std::vector<std::uint64_t> pages_with_leaves() const;
   // Leaves in use, for statistics and tests.
