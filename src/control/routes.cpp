@@ -41,6 +41,10 @@ Reply sync(const Call& call) {
   // A queue of its own: a request of this kind is rare, and waits for the medium anyway.
   Queue queue;
   const IoStatus flushed = run_blocking(queue, [&](Io& io) { return call.device->device->flush(io); });
+  if (flushed.ok() && call.device->files != nullptr && call.device->device->target()->untidy()) {
+    if (const auto settled = call.device->files->tidy_up(queue); !settled)
+      return error_reply(call.device->device->failure() == 0 ? 409 : 500, settled.error());
+  }
   if (flushed.ok()) return json_reply({{"name", call.device->name}, {"durable", true}});
   const int cause = call.device->device->failure();
   std::string why = std::strerror(cause != 0 ? cause : flushed.error_number());

@@ -395,6 +395,14 @@ std::shared_ptr<Target> Device::replace(std::shared_ptr<Target> next, bool read_
   return next;
 }
 
+IoStatus Device::tidy_up(Queue& queue) noexcept {
+  if (!writable()) return {};
+  if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;
+  const IoStatus settled = target_->tidy_up(queue);
+  if (!settled.ok()) parts_->failure.set(settled);
+  return settled;
+}
+
 IoStatus Device::close(Queue& queue) noexcept {
   if (!writable()) return {};
   if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;

@@ -145,6 +145,9 @@ class Device {
   // Those that wait fail with ENOSPC, now and from now on. Before whoever serves the device stops. From any thread.
   void give_up_waiting() noexcept;
 
+  // Has the target leave its medium as a clean end would, after a flush of its own. Only while suspended. Blocks;
+  // `queue` is the calling thread's. An error makes the device fail.
+  [[nodiscard]] IoStatus tidy_up(Queue& queue) noexcept;
   // The last flush and a clean end. Blocks; `queue` is the calling thread's. Nothing may be in flight, or be
   // asked of the device afterwards, unless it is suspended and gets another target.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept;

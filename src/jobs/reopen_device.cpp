@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -22,6 +23,9 @@ DeviceSpec lasting(DeviceSpec spec) {
   // Its layer is there now, and is not to be made again.
   if (auto* overlay = std::get_if<OverlaySpec>(&spec)) return LayerSpec{absolute_path(overlay->layer)};
   if (auto* file = std::get_if<FileSpec>(&spec)) file->path = absolute_path(file->path);
+  // Its cowfile is there now, and sound.
+  if (auto* pair = std::get_if<CowloopSpec>(&spec))
+    return CowloopSpec{.base = absolute_path(pair->base), .cowfile = absolute_path(pair->cowfile)};
   return spec;
 }
 
@@ -149,6 +153,20 @@ Result<void> DeviceFiles::reset(Queue& queue) {
 Result<void> DeviceFiles::grow(Queue& queue, std::uint64_t size_bytes) {
   return change_layer(queue, "cannot resize device",
                       [size_bytes](Queue& own, Store& layer) { return grow_layer(own, layer, size_bytes); });
+}
+
+Result<void> DeviceFiles::tidy_up(Queue& queue) {
+  // Whoever changes the structure meanwhile leaves it clean as well; but then it would have to be refused.
+  const std::scoped_lock alone(changing_);
+  if (!opened_.device->target()->untidy()) return {};
+  what_ = "cannot sync device";
+  if (opened_.device->room())
+    return std::unexpected(refusal("changes of it wait for room on its file system: make some first"));
+  const Suspended suspended(*opened_.device, queue);
+  const IoStatus settled = opened_.device->tidy_up(queue);
+  if (settled.ok()) return {};
+  return std::unexpected(refusal(std::string("what was written could not be made durable: ") +
+                                 std::strerror(settled.error_number())));
 }
 
 Result<void> DeviceFiles::close(Queue& queue) {

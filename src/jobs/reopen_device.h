@@ -45,6 +45,9 @@ class DeviceFiles {
   // Drops what the layer holds: the base shows again. Of a device that is a layer, as is grow().
   [[nodiscard]] Result<void> reset(Queue& queue);
   [[nodiscard]] Result<void> grow(Queue& queue, std::uint64_t size_bytes);
+  // Leaves the files of pairs of cowloop as a clean end would, and goes on. Does nothing where they are so already.
+  // Waits for another change to end.
+  [[nodiscard]] Result<void> tidy_up(Queue& queue);
   // Closes the files and lets go of them.
   [[nodiscard]] Result<void> close(Queue& queue);
   // Has the files open for reading only from now on, whether they were closed before or not.

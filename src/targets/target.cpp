@@ -33,6 +33,8 @@ void Target::seal(FlushPlan& /*plan*/) noexcept {}
 Step Target::chore() noexcept { return Step::ready(0); }
 void Target::failed() noexcept {}
 void Target::flushed(const FlushPlan& /*plan*/, IoStatus /*status*/) noexcept {}
+bool Target::untidy() const noexcept { return false; }
+IoStatus Target::tidy_up(Queue& /*queue*/) noexcept { return {}; }
 IoStatus Target::close(Queue& /*queue*/) noexcept { return {}; }
 void Target::describe(std::vector<ChainPart>& /*chain*/) const {}
 

@@ -6,6 +6,7 @@
 // Names as in device-mapper: a target maps, the core moves.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,7 +33,9 @@ struct ChainPart {
   StoreFacts store;
   std::string live{};  // of a layer that is written: its live file, from which the next process goes on when
                        // this one is killed
-  std::string without_live{};  // or why it has none
+  std::string without_live{};                    // or why it has none
+  std::optional<std::uint64_t> used_clusters{};  // of a cowfile: how many are in it, where that was counted
+  std::string_view state{};                      // of a cowfile: "clean" or "dirty"
 };
 
 // A line of a table that is in use.
@@ -44,8 +47,8 @@ struct TargetLine {
 };
 
 // A place where bytes live, made of stores and other targets. Byte offsets are the target's own, in [0, size()).
-// Thread safety: locate, plan, commit, prepare, prepared, release, wait, status, describe and lines from any thread;
-// capture and flushed from the flush worker alone; the rest only while no request is in flight.
+// Thread safety: locate, plan, commit, prepare, prepared, release, wait, untidy, status, describe and lines from
+// any thread; capture and flushed from the flush worker alone; the rest only while no request is in flight.
 class Target {
  public:
   Target() noexcept = default;
@@ -99,6 +102,10 @@ class Target {
   // The device has failed and refuses changes from now on: called once, before anybody is told. From any thread.
   virtual void failed() noexcept;
 
+  // Whether the medium says that it is in use, which tidy_up() would end.
+  [[nodiscard]] virtual bool untidy() const noexcept;
+  // Leaves the medium as a clean end would, everything durable, and goes on; blocks. Nothing is in flight.
+  [[nodiscard]] virtual IoStatus tidy_up(Queue& queue) noexcept;
   // Leaves everything clean after the last flush; blocks, on the control path. Nothing is in flight.
   [[nodiscard]] virtual IoStatus close(Queue& queue) noexcept;
 

@@ -74,6 +74,19 @@ void TableTarget::failed() noexcept {
   for (const auto& target : targets_) target->failed();
 }
 
+bool TableTarget::untidy() const noexcept {
+  return std::ranges::any_of(targets_, [](const auto& target) { return target->untidy(); });
+}
+
+IoStatus TableTarget::tidy_up(Queue& queue) noexcept {
+  IoStatus first;
+  for (const auto& target : targets_) {
+    const IoStatus status = target->tidy_up(queue);
+    if (first.ok()) first = status;
+  }
+  return first;
+}
+
 IoStatus TableTarget::close(Queue& queue) noexcept {
   IoStatus first;
   for (const auto& target : targets_) {

@@ -30,6 +30,9 @@ class TableTarget final : public Target {
   void capture(FlushPlan& plan) noexcept override;
   [[nodiscard]] Step chore() noexcept override;
   void failed() noexcept override;
+  [[nodiscard]] bool untidy() const noexcept override;
+  // Every target that is not; the first error counts.
+  [[nodiscard]] IoStatus tidy_up(Queue& queue) noexcept override;
   // Closes every target; the first error counts.
   [[nodiscard]] IoStatus close(Queue& queue) noexcept override;
 
