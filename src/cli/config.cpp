@@ -224,6 +224,12 @@ Done read_base_format(const Reader& reader, const Entry& entry, ServedDeviceArgu
   return {};
 }
 
+Done read_cowloop(const Reader& reader, const Entry& entry, ServedDeviceArguments& out) {
+  if (auto done = reader.paths(entry, out.device.cowloop); !done) return done;
+  if (out.device.cowloop.size() == 2) return {};
+  return reader.refuse(entry, "has to be an array of two: the read-only file and the cowfile");
+}
+
 Done read_log(const Reader& reader, const Entry& entry, ProcessArguments& out) {
   std::string format;
   if (auto done = reader.text(entry, format); !done) return done;
@@ -272,6 +278,9 @@ constexpr std::array k_device_keys{
     Key<Device>{"offset", k_into_device<&Reader::size, &OfDevice::offset>},
     Key<Device>{"length", k_into_device_optional<&Reader::size, &OfDevice::length>},
     Key<Device>{"table", k_into_device<&Reader::path, &OfDevice::table>},
+    Key<Device>{"cowloop", read_cowloop},
+    Key<Device>{"repair", k_into_device<&Reader::flag, &OfDevice::repair>},
+    Key<Device>{"cowfile-32bit", k_into_device<&Reader::flag, &OfDevice::layout_32>},
     Key<Device>{"name", k_into<&Reader::text, &Device::name>},
     Key<Device>{"description", k_into<&Reader::text, &Device::description>},
     Key<Device>{"read-only", k_into<&Reader::flag, &Device::read_only>},
@@ -321,14 +330,16 @@ std::optional<Done> read_key(const Reader& reader, const Entry& entry, std::span
 }
 
 // What only makes sense beside something else: key, and what it needs.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> k_needs{{{"base", "overlay"},
+constexpr std::array<std::pair<std::string_view, std::string_view>, 9> k_needs{{{"base", "overlay"},
+                                                                                {"repair", "cowloop"},
+                                                                                {"cowfile-32bit", "cowloop"},
                                                                                 {"overlay", "base"},
                                                                                 {"base-format", "base"},
                                                                                 {"prealloc", "ram"},
                                                                                 {"budget", "ram"},
                                                                                 {"offset", "file"},
                                                                                 {"length", "file"}}};
-constexpr std::array<std::string_view, 5> k_kinds{"layer", "overlay", "ram", "file", "table"};
+constexpr std::array<std::string_view, 6> k_kinds{"layer", "overlay", "ram", "file", "table", "cowloop"};
 
 // That a device is exactly one kind of device, with the keys that belong to it; its origin is where it says so.
 Done check_kind(const Reader& reader, std::span<const Entry> entries, std::uint32_t line, Device& device) {
@@ -342,7 +353,7 @@ Done check_kind(const Reader& reader, std::span<const Entry> entries, std::uint3
     if (given.contains(key) && !given.contains(needed))
       return reader.refuse(*given[key], fmt::format("makes no sense without {}", needed));
   }
-  constexpr auto k_one = "a device is exactly one of layer, overlay, ram, file, table";
+  constexpr auto k_one = "a device is exactly one of layer, overlay, ram, file, table, cowloop";
   if (kinds.empty()) return reader.refuse(line, fmt::format("device: has none of them: {}", k_one));
   if (kinds.size() > 1)
     return reader.refuse(*kinds[1], fmt::format("{} is there as well: {}", kinds[0]->key, k_one));

@@ -156,12 +156,23 @@ TEST(Config, UnknownKeys) {
             " line 2: colour: is no key; the keys are nbd, tcp-plaintext, tls-certificates, tls-psk, "
             "tls-verify-peer, threads, poll, connections, "
             "handshake-limit, on-full, reserve, log, log-level, log-file, pid-file, live, and [[device]]");
-  EXPECT_EQ(
-      refused_in_device("ram = 1\ncolour = \"red\""),
-      " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
-      "accept-base, allow-base, discard-live, ram, prealloc, budget, file, offset, length, table, name, "
-      "description, read-only, direct, no-ring, default");
+  EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
+            " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
+            "accept-base, allow-base, discard-live, ram, prealloc, budget, file, offset, length, table, "
+            "cowloop, repair, cowfile-32bit, name, description, read-only, direct, no-ring, default");
   EXPECT_TRUE(refused("\"a\\nb\" = 1\n").starts_with(" line 1: a?b: is no key;"));
+}
+
+TEST(Config, PairsOfCowloop) {
+  const Config config =
+      parsed("[[device]]\ncowloop = [\"rdo\", \"/srv/cow\"]\nrepair = true\ncowfile-32bit = true\n");
+  EXPECT_EQ(config.devices[0].device.cowloop, (std::vector<std::string>{"/etc/oxbow/rdo", "/srv/cow"}));
+  EXPECT_TRUE(config.devices[0].device.repair);
+  EXPECT_TRUE(config.devices[0].device.layout_32);
+  EXPECT_EQ(config.devices[0].name, "cow");
+  EXPECT_EQ(refused_in_device("cowloop = [\"rdo\"]"),
+            " line 2: cowloop: has to be an array of two: the read-only file and the cowfile");
+  EXPECT_EQ(refused_in_device("ram = 1\nrepair = true"), " line 3: repair: makes no sense without cowloop");
 }
 
 TEST(Config, DirectoriesOfBases) {
@@ -219,7 +230,7 @@ TEST(Config, ValuesOutOfRange) {
 }
 
 TEST(Config, ADeviceIsOneKindOfDevice) {
-  constexpr auto k_one = "a device is exactly one of layer, overlay, ram, file, table";
+  constexpr auto k_one = "a device is exactly one of layer, overlay, ram, file, table, cowloop";
   EXPECT_EQ(refused("\n[[device]]\nname = \"a\"\n"),
             std::string(" line 2: device: has none of them: ") + k_one);
   EXPECT_EQ(refused_in_device("ram = 4096\nfile = \"a\""),

@@ -91,6 +91,20 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
       .add_option("--table", arguments.table,
                   "A table of targets, as oxbow-table(7) describes it; - reads it from standard input.")
       ->type_name("FILE");
+  command
+      .add_option(
+          "--cowloop", arguments.cowloop,
+          "A pair of cowloop: a read-only file, which is only ever read, and the cowfile that has what was "
+          "modified. The cowfile is created when it is not there yet, or is empty.")
+      ->type_name("RDOFILE COWFILE")
+      ->expected(2);
+  command.add_flag("--repair", arguments.repair,
+                   "With --cowloop: if the cowfile was not closed cleanly, and may lack blocks that were "
+                   "written, look for them first, as oxbow repair does.");
+  command.add_flag("--cowfile-32bit", arguments.layout_32,
+                   "With --cowloop: create the cowfile in the layout of 32-bit machines.");
+  command.get_option("--repair")->needs("--cowloop");
+  command.get_option("--cowfile-32bit")->needs("--cowloop");
   command.get_option("--prealloc")->needs("--ram");
   command.get_option("--budget")->needs("--ram");
   command.get_option("--offset")->needs("--file");
@@ -101,7 +115,7 @@ namespace {
 
 int devices_named(const DeviceArguments& arguments) noexcept {
   return int{!arguments.layer.empty()} + int{!arguments.overlay.empty()} + int{arguments.ram.has_value()} +
-         int{!arguments.file.empty()} + int{!arguments.table.empty()};
+         int{!arguments.file.empty()} + int{!arguments.table.empty()} + int{!arguments.cowloop.empty()};
 }
 
 }  // namespace
@@ -112,7 +126,7 @@ void check_device_arguments(const DeviceArguments& arguments) {
   const int named = devices_named(arguments);
   if (named == 1) return;
   refuse_usage("DEVICE", std::string(named == 0 ? "none is named" : "more than one is named") +
-                             "; it is exactly one of LAYER, --overlay, --ram, --file, --table");
+                             "; it is exactly one of LAYER, --overlay, --ram, --file, --table, --cowloop");
 }
 
 Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
@@ -120,6 +134,12 @@ Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
   if (!arguments.overlay.empty()) return OverlaySpec{arguments.base, arguments.base_kind, arguments.overlay};
   if (arguments.ram) return RamSpec{*arguments.ram, arguments.preallocate, arguments.budget};
   if (!arguments.file.empty()) return FileSpec{arguments.file, arguments.offset, arguments.length};
+  if (!arguments.cowloop.empty()) {
+    return CowloopSpec{.base = arguments.cowloop[0],
+                       .cowfile = arguments.cowloop[1],
+                       .layout = arguments.layout_32 ? cowloop::Layout::bytes_4 : cowloop::Layout::bytes_8,
+                       .repair = arguments.repair};
+  }
   return open_table(arguments.table);
 }
 
@@ -131,6 +151,8 @@ std::string source_text(const DeviceArguments& arguments) {
   if (arguments.ram) return "--ram " + std::to_string(*arguments.ram);
   if (arguments.table == "-") return "--table -";
   if (!arguments.table.empty()) return "--table " + absolute_path(arguments.table);
+  if (!arguments.cowloop.empty())
+    return "--cowloop " + absolute_path(arguments.cowloop[0]) + " " + absolute_path(arguments.cowloop[1]);
   std::string text = "--file " + absolute_path(arguments.file);
   if (arguments.offset != 0) text += " --offset " + std::to_string(arguments.offset);
   if (arguments.length) text += " --length " + std::to_string(*arguments.length);
@@ -140,7 +162,8 @@ std::string source_text(const DeviceArguments& arguments) {
 std::string default_name(const DeviceArguments& arguments) {
   if (arguments.ram) return "ram";
   if (arguments.table == "-") return "table";
-  const std::string path = arguments.layer + arguments.overlay + arguments.file + arguments.table;
+  const std::string cowfile = arguments.cowloop.empty() ? "" : arguments.cowloop[1];
+  const std::string path = arguments.layer + arguments.overlay + arguments.file + arguments.table + cowfile;
   std::string name = std::filesystem::path(path).stem().string().substr(0, k_longest_name - 1);
   std::ranges::replace_if(name, [](char c) { return !fits_name(c); }, '_');
   if (name.empty() || name.front() == '.' || name.front() == '-') name.insert(0, 1, '_');

@@ -29,6 +29,9 @@ struct DeviceArguments {
   std::uint64_t offset = 0;
   std::optional<std::uint64_t> length;
   std::string table;
+  std::vector<std::string> cowloop;  // the read-only file and the cowfile
+  bool repair = false;
+  bool layout_32 = false;
 };
 
 // Adds the options. `arguments` must outlive the parsing.

@@ -86,6 +86,13 @@ class StatusText {
     out_ += fmt::format("    {}  {}, {}", text_of(part, "store"), format == "oxb" ? "layer" : format,
                         size_of(part, "size"));
     if (!part.at("cluster").is_null()) out_ += fmt::format(", clusters of {}", size_of(part, "cluster"));
+    if (!part.at("state").is_null()) {
+      const Json& used = part.at("used");
+      const std::uint64_t all = number_of(part, "size") / number_of(part, "cluster");
+      out_ += fmt::format(", {} of {} blocks in use, {}",
+                          used.is_null() ? "?" : std::to_string(used.get<std::uint64_t>()), all,
+                          text_of(part, "state"));
+    }
     if (!part.at("allocated").is_null()) out_ += fmt::format(", {} allocated", size_of(part, "allocated"));
     if (!part.at("free").is_null()) out_ += fmt::format(", {} free", size_of(part, "free"));
     out_ += '\n';

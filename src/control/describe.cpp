@@ -95,7 +95,9 @@ Json describe_chain(const std::vector<ChainPart>& chain) {
                     {"allocated", or_null(part.store.allocated_bytes)},
                     {"free", or_null(part.store.free_bytes)},
                     {"live", part.live.empty() ? Json(nullptr) : Json(part.live)},
-                    {"without_live", part.without_live.empty() ? Json(nullptr) : Json(part.without_live)}});
+                    {"without_live", part.without_live.empty() ? Json(nullptr) : Json(part.without_live)},
+                    {"used", or_null(part.used_clusters)},
+                    {"state", part.state.empty() ? Json(nullptr) : Json(part.state)}});
   }
   return json;
 }

@@ -6,11 +6,15 @@
 #include <filesystem>
 
 #include "formats/native/codec.h"
+#include "jobs/cowloop/create_cowfile.h"
+#include "jobs/cowloop/repair_cowfile.h"
 #include "jobs/create_layer.h"
 #include "os/absolute_path.h"
 #include "stores/open_stores.h"
 #include "stores/ram/ram_store.h"
 #include "targets/cow/open_layer.h"
+#include "targets/cowloop/open_cowloop.h"
+#include "targets/cowloop/pair_checks.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/file_range.h"
 #include "targets/packed/open_packed.h"
@@ -95,6 +99,43 @@ Opened open_target(OpenContext& context, const TableSpec& spec) {
   return load_table(context, spec.text, spec.source);
 }
 
+// Nothing at `path`, or an empty file, which counts as nothing.
+bool is_new_cowfile(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found) return true;
+  return std::filesystem::is_regular_file(status) && std::filesystem::file_size(path, error) == 0 && !error;
+}
+
+// Only one that can't be opened without.
+Result<void> repair_dirty(Queue& queue, const std::string& path) {
+  cowloop::Head head;
+  {
+    const auto store = FileStore::open(path, {});
+    if (!store) return {};  // the opening tells
+    const auto found = cowloop::read_head(queue, "cannot open cowfile", **store);
+    if (!found) return std::unexpected(found.error());
+    head = *found;
+  }
+  if (!head.dirty || head.kept_in_order() || head.packed) return {};
+  const auto repaired = cowloop::repair_cowfile(queue, path, {});
+  if (!repaired) return std::unexpected(repaired.error());
+  return {};
+}
+
+Opened open_target(OpenContext& context, const CowloopSpec& spec) {
+  if (context.writable && is_new_cowfile(spec.cowfile)) {
+    const cowloop::CreateCowfile create{.base = spec.base, .path = spec.cowfile, .layout = spec.layout};
+    if (auto created = cowloop::create_cowfile(context.queue, create); !created)
+      return std::unexpected(created.error());
+  }
+  if (spec.repair && context.writable) {
+    if (auto repaired = repair_dirty(context.queue, spec.cowfile); !repaired)
+      return std::unexpected(repaired.error());
+  }
+  return open_cowloop(context, spec.base, spec.cowfile);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,
@@ -106,7 +147,8 @@ Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& sto
                       .reserve_bytes = options.reserve_bytes,
                       .accept_base = options.accept_base,
                       .live = options.live,
-                      .ring = options.ring};
+                      .ring = options.ring,
+                      .log = options.log};
   auto bases = allowed_bases(options.allow_bases);
   if (!bases) return std::unexpected(bases.error());
   context.bases = std::move(*bases);

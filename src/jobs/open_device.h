@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "device/device.h"
+#include "formats/cowloop/layout.h"
 #include "formats/native/layout.h"
 #include "oxbow/error.h"
 #include "targets/cow/live_choice.h"
@@ -52,7 +53,15 @@ struct TableSpec {
   std::string source;
 };
 
-using DeviceSpec = std::variant<LayerSpec, OverlaySpec, RamSpec, FileSpec, TableSpec>;
+// A pair of cowloop. The cowfile is made when it isn't there yet, or is empty.
+struct CowloopSpec {
+  std::string base;  // the read-only file
+  std::string cowfile;
+  cowloop::Layout layout = cowloop::Layout::bytes_8;  // of a new cowfile
+  bool repair = false;                                // one that was not closed cleanly is repaired first
+};
+
+using DeviceSpec = std::variant<LayerSpec, OverlaySpec, RamSpec, FileSpec, TableSpec, CowloopSpec>;
 
 struct OpenOptions {
   std::string name;

@@ -46,6 +46,12 @@ enum class Canary : std::uint8_t {
   slots_without_room,       // a page's slots get no room before its first cluster is acknowledged
   live_removed_early,       // a clean close removes the live file before the superblock says that it is clean
   live_counts_early,        // the live state counts before its session has begun
+  cowloop_mark_late,        // a pair gets new blocks before its cowfile is marked
+  cowloop_bitmap_early,     // bits are written before the barrier that covers their blocks
+  cowloop_zero_bit_late,    // blocks that become present by a zero are not noted for the flush
+  cowloop_zero_not_moved,   // a zero of absent blocks leaves what lies at their place
+  cowloop_clean_head_early,  // the clean head is written before the flush that it speaks of
+  cowloop_marked_once,       // after a clean head, new blocks complete without the mark
 };
 
 struct CanaryName {
@@ -81,6 +87,15 @@ inline constexpr std::array k_canary_names{
     CanaryName{Canary::live_not_marked_dead, "live-not-marked-dead"},
     CanaryName{Canary::live_removed_early, "live-removed-early"},
     CanaryName{Canary::live_counts_early, "live-counts-early"},
+};
+// Those of pairs of cowloop.
+inline constexpr std::array k_cowloop_canary_names{
+    CanaryName{Canary::cowloop_mark_late, "cowloop-mark-late"},
+    CanaryName{Canary::cowloop_bitmap_early, "cowloop-bitmap-early"},
+    CanaryName{Canary::cowloop_zero_bit_late, "cowloop-zero-bit-late"},
+    CanaryName{Canary::cowloop_zero_not_moved, "cowloop-zero-not-moved"},
+    CanaryName{Canary::cowloop_clean_head_early, "cowloop-clean-head-early"},
+    CanaryName{Canary::cowloop_marked_once, "cowloop-marked-once"},
 };
 
 #ifdef OXBOW_CANARIES

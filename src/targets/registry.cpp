@@ -8,6 +8,7 @@
 
 #include "os/absolute_path.h"
 #include "targets/cow/open_layer.h"
+#include "targets/cowloop/open_cowloop.h"
 #include "targets/error/error_target.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/linear_target.h"
@@ -19,6 +20,8 @@ namespace {
 
 constexpr std::array k_types = {
     TargetType{"cow", make_cow_target, "PATH [SECTORS]", "a copy-on-write layer and the chain below it"},
+    TargetType{"cowloop", make_cowloop_target, "RDOFILE COWFILE [SECTORS]",
+               "a pair of cowloop: a read-only file, and what was modified"},
     TargetType{"error", make_error_target, "", "answers everything with an I/O error"},
     TargetType{"file", make_file_target, "PATH BYTES", "a regular file from byte BYTES on"},
     TargetType{"linear", make_linear_target, "PATH SECTORS",
@@ -60,8 +63,11 @@ Result<MadeTarget> make_target(OpenContext& context, std::string_view type, std:
 
 std::vector<std::string> lasting_arguments(std::string_view type, std::vector<std::string> args) {
   const auto* const found = std::ranges::find(k_types, type, &TargetType::name);
-  const bool has_path = found != k_types.end() && found->arguments.starts_with("PATH");
-  if (has_path && !args.empty()) args.front() = absolute_path(args.front());
+  if (found == k_types.end()) return args;
+  const std::size_t paths = found->arguments.starts_with("PATH")      ? 1
+                            : found->arguments.starts_with("RDOFILE") ? 2
+                                                                      : 0;
+  for (std::size_t i = 0; i < std::min(paths, args.size()); ++i) args[i] = absolute_path(args[i]);
   return args;
 }
 

@@ -18,7 +18,9 @@
 
 namespace oxbow {
 
+class CowloopTarget;
 class CowTarget;
+class Log;
 class OpenStores;
 class Queue;
 class Store;
@@ -35,7 +37,9 @@ struct OpenContext {
   BasePolicy bases = {};     // which bases layers may name
   LiveSettings live = {};    // where layers keep their live states
   bool ring = true;          // small flushes go to the commit rings of layers
-  std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};  // that are open: one target per layer
+  std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};     // that are open: one target per layer
+  std::map<const Store*, std::weak_ptr<CowloopTarget>> pairs = {};  // and one per cowfile
+  Log* log = nullptr;                                               // borrowed; may be null
 };
 
 // A target, and where in it a table line's bytes start. Lines may share a target.

@@ -415,11 +415,11 @@ class BadInputTest(CommandTest):
         for args, why in (
                 ((), "a command is needed; see oxbow --help"),
                 (("bogus",), "there is no command 'bogus'; see oxbow --help"),
-                (("serve",), "DEVICE: none is named; it is exactly one of LAYER, --overlay, --ram, --file, --table; "
-                             "see oxbow serve --help"),
+                (("serve",), "DEVICE: none is named; it is exactly one of LAYER, --overlay, --ram, --file, --table, "
+                             "--cowloop; see oxbow serve --help"),
                 (("serve", "--ram", "1M", "--file", "x"),
-                 "DEVICE: more than one is named; it is exactly one of LAYER, --overlay, --ram, --file, --table; "
-                 "see oxbow serve --help"),
+                 "DEVICE: more than one is named; it is exactly one of LAYER, --overlay, --ram, --file, --table, "
+                 "--cowloop; see oxbow serve --help"),
                 (("serve", "--ram", "1X"), "--ram 1X: has 'X' after the number; units are K, M, G, T; "
                                            "see oxbow serve --help"),
                 (("serve", "--ram", "1M", "--name", "a/b"), "--name: a name has only letters, digits and ._-; "
