@@ -80,7 +80,7 @@ TEST_F(CowfileJobs, CreateTakesAnEmptyFileForNone) {
   const std::string path = put("cow", {});
   ASSERT_TRUE(create_cowfile(queue_, {.base = rdo, .path = path}));
   EXPECT_EQ(refusal(path, [&] { return create_cowfile(queue_, {.base = rdo, .path = path}); }),
-            "it exists already; --force replaces it");
+            "it exists already, and is not an empty file");
 }
 
 TEST_F(CowfileJobs, CreateRefusesWhatNoPairCanBe) {

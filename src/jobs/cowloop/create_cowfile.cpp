@@ -12,11 +12,6 @@ namespace {
 
 constexpr const char* k_what = "cannot create cowfile";
 
-bool is_empty_file(const std::string& path) {
-  struct stat found{};
-  return ::lstat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode) && found.st_size == 0;
-}
-
 }  // namespace
 
 Result<CreatedCowfile> create_cowfile(Queue& queue, const CreateCowfile& spec) {
@@ -26,7 +21,11 @@ Result<CreatedCowfile> create_cowfile(Queue& queue, const CreateCowfile& spec) {
   if (!blocks) return std::unexpected(blocks.error());
   const auto fingerprint = fingerprint_of(queue, k_what, **base);
   if (!fingerprint) return std::unexpected(fingerprint.error());
-  auto file = OutputFile::make(k_what, spec.path, is_empty_file(spec.path));
+  struct stat found{};
+  const bool exists = ::lstat(spec.path.c_str(), &found) == 0;
+  if (exists && (!S_ISREG(found.st_mode) || found.st_size != 0))
+    return std::unexpected(Error(k_what, spec.path, "it exists already, and is not an empty file"));
+  auto file = OutputFile::make(k_what, spec.path, exists);
   if (!file) return std::unexpected(file.error());
   const auto store = FileStore::open(file->path_for_opening(), {.writable = true});
   if (!store) return std::unexpected(Error(k_what, spec.path, store.error().why()));

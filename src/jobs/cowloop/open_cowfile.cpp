@@ -8,6 +8,7 @@
 
 #include "formats/cowloop/gzip.h"
 #include "stores/blocking.h"
+#include "targets/cowloop/bitmap_survey.h"
 #include "targets/cowloop/pair_checks.h"
 
 namespace oxbow::cowloop {
@@ -56,6 +57,24 @@ Result<OpenedCowfile> open_cowfile(Queue& queue, const std::string& what, const 
   auto head = read_head(queue, what, **store);
   if (!head) return std::unexpected(head.error());
   return OpenedCowfile{std::move(*store), *head};
+}
+
+Result<OpenedCowfile> open_sound_cowfile(Queue& queue, const std::string& what, const std::string& path) {
+  auto opened = open_cowfile(queue, what, path, Use::read);
+  if (!opened) return opened;
+  const Head& head = opened->head;
+  if (auto checked = check_state(what, *opened->store, head, IfDirty::refuse, "oxbow repair completes it");
+      !checked)
+    return std::unexpected(checked.error());
+  if (head.dirty)
+    return std::unexpected(Error(what, path, "it is dirty: it was not closed; oxbow repair makes it clean"));
+  if (auto checked = check_length(what, *opened->store, head); !checked)
+    return std::unexpected(checked.error());
+  const auto survey = survey_bitmap(queue, what, *opened->store, head);
+  if (!survey) return std::unexpected(survey.error());
+  if (auto why = contradiction(*survey, head, opened->store->size()))
+    return std::unexpected(Error(what, path, std::move(*why)));
+  return opened;
 }
 
 Result<std::shared_ptr<FileStore>> open_base(const std::string& what, const std::string& path, Use use) {

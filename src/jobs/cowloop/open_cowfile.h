@@ -35,6 +35,10 @@ struct OpenedCowfile {
 [[nodiscard]] Result<OpenedCowfile> open_cowfile(Queue& queue, const std::string& what,
                                                  const std::string& path, Use use);
 
+// Opens a cowfile that is clean, not packed, and as its head says, to be read; any other is refused.
+[[nodiscard]] Result<OpenedCowfile> open_sound_cowfile(Queue& queue, const std::string& what,
+                                                       const std::string& path);
+
 // Opens the read-only file of a pair: to be read, or to be merged into.
 [[nodiscard]] Result<std::shared_ptr<FileStore>> open_base(const std::string& what, const std::string& path,
                                                            Use use);

@@ -113,25 +113,6 @@ class Copier {
   std::vector<std::byte> buffer_;
 };
 
-Result<OpenedCowfile> open_sound(Queue& queue, const std::string& path) {
-  auto opened = open_cowfile(queue, k_what, path, Use::read);
-  if (!opened) return opened;
-  const Head& head = opened->head;
-  if (auto checked = check_state(k_what, *opened->store, head, IfDirty::refuse, "oxbow repair completes it");
-      !checked)
-    return std::unexpected(checked.error());
-  if (head.dirty)
-    return std::unexpected(
-        Error(k_what, path, "it is dirty: it was not closed; oxbow repair makes it clean"));
-  if (auto checked = check_length(k_what, *opened->store, head); !checked)
-    return std::unexpected(checked.error());
-  const auto survey = survey_bitmap(queue, k_what, *opened->store, head);
-  if (!survey) return std::unexpected(survey.error());
-  if (auto why = contradiction(*survey, head, opened->store->size()))
-    return std::unexpected(Error(k_what, path, std::move(*why)));
-  return opened;
-}
-
 }  // namespace
 
 Result<void> pack_stream(Queue& queue, Store& cowfile, const Head& head, Form form, PackedSink& sink,
@@ -158,7 +139,7 @@ Result<void> pack_stream(Queue& queue, Store& cowfile, const Head& head, Form fo
 }
 
 Result<PackedCowfile> pack_cowfile(Queue& queue, const PackCowfile& spec, const TellProgress& progress) {
-  const auto opened = open_sound(queue, spec.cowfile);
+  const auto opened = open_sound_cowfile(queue, k_what, spec.cowfile);
   if (!opened) return std::unexpected(opened.error());
   auto file = OutputFile::make(k_what, spec.out, spec.replace);
   if (!file) return std::unexpected(file.error());
