@@ -310,6 +310,40 @@ TEST(ManyPages, AreAllDurableAfterAFlushThatIsNotTheFirst) {
   }
 }
 
+// Whoever goes on writing to all the pages doesn't keep a flush from its end; the next one covers what it wrote.
+TEST(ManyPages, AreFlushedThoughTheyChangeAgainMeanwhile) {
+  constexpr std::uint64_t k_pages = native::k_pages_per_flush + 40;
+  constexpr std::uint64_t k_span = native::k_clusters_per_page * 4096;
+  World world(1, 20);
+  world.with_ring = true;
+  world.open_layer(k_pages * k_span);
+  unsigned syncs = 0;
+  std::uint64_t written = 0;  // clusters of each page
+  const auto write_to_all = [&] {
+    for (std::uint64_t page = 0; page < k_pages; ++page) {
+      ASSERT_TRUE(world.write_now(page * k_span + written * 4096, letters('a', 512)).ok());
+    }
+    ++written;
+  };
+  write_to_all();
+  world.store->observe = [&syncs](const SimStore::Call& call) {
+    if (call.kind == StoreCall::sync) ++syncs;
+  };
+  Request flush(world.queue);
+  flush.answered(world.device->flush(flush));
+  while (!flush.ended && written < 10 && world.queue.step()) {
+    if (syncs == written) write_to_all();
+  }
+  EXPECT_TRUE(flush.ended);
+  EXPECT_EQ(syncs, 4U) << "two rounds";
+  ASSERT_TRUE(world.flush_now().ok());
+  Worst worst;
+  world.power_loss(worst);
+  for (std::uint64_t at = 0; at < k_pages * written; ++at) {
+    ASSERT_EQ(world.letter(at / written * k_span + at % written * 4096), 'a') << "write " << at;
+  }
+}
+
 // Power fails between the rounds of such a flush, and the next session has its own pages to write.
 TEST(ManyPages, AreOldOrNewWhenTheirFlushIsCutOff) {
   constexpr std::uint64_t k_pages = native::k_pages_per_flush + 40;

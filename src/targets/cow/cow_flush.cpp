@@ -10,6 +10,7 @@
 // record names.
 #include <algorithm>
 #include <new>
+#include <utility>
 
 #include "formats/native/codec.h"
 #include "os/canary.h"
@@ -22,15 +23,18 @@ namespace oxbow {
 void CowTarget::capture(FlushPlan& plan) noexcept {
   if (!options_.writable) return capture_all(plan);
   plan.owners.push_back(this);
-  // Before any page is looked at: what is added later belongs to the next flush as well.
-  ChangeLog::Ranges changes;
-  would_fit_ = log_.take(changes);
-  // The rounds of a full flush are all full ones: what is left to be written is not in the log any more.
-  if (would_fit_ && !more_wanted_ && capture_append(changes, plan)) return;
+  // The rounds of a full flush are all full ones, and each page is looked at in one of them alone: what has become
+  // dirty behind them is in the log, for the next flush. Else this one would go on for as long as there is load.
+  if (!std::exchange(more_wanted_, false)) {
+    next_page_ = 0;
+    // Before any page is looked at: what is added later belongs to the next flush as well.
+    ChangeLog::Ranges changes;
+    would_fit_ = log_.take(changes);
+    if (would_fit_ && capture_append(changes, plan)) return;
+  }
   flushing_ = Flushing::all;
   ring_.full_flush_begins();
   capture_all(plan);
-  more_wanted_ = plan.more;
 }
 
 void CowTarget::capture_all(FlushPlan& plan) noexcept {
@@ -47,9 +51,9 @@ void CowTarget::capture_pages(FlushPlan& plan) noexcept {
   for (const std::uint32_t page : torn_) pages_.take(page, in_flight_);
   torn_.clear();
   const bool clear = !canary(Canary::dirty_cleared_after_copy);
-  const bool more = pages_.take_dirty(native::k_pages_per_flush, clear, in_flight_);
+  more_wanted_ = pages_.take_dirty(native::k_pages_per_flush, clear, next_page_, in_flight_);
   if (in_flight_.empty()) return;
-  plan.more = plan.more || more;
+  plan.more = plan.more || more_wanted_;
   Buffer pages = plan.buffers->take(in_flight_.size() * native::k_page_bytes);
   Buffer record = plan.buffers->take(native::k_record_bytes);
   if (!pages.valid() || !record.valid()) {
@@ -139,6 +143,7 @@ IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
 // Nothing else runs: a full flush, whatever a record could do.
 IoStatus CowTarget::flush_all(Queue& queue) noexcept {
   all_wanted_ = true;
+  more_wanted_ = false;
   IoStatus status;
   do {
     FlushPlan plan;

@@ -185,9 +185,10 @@ class CowTarget final : public Target {
   bool base_synced_ = false;
   CommitRing ring_;
   enum class Flushing : std::uint8_t { nothing, record, all } flushing_ = Flushing::nothing;
-  bool all_wanted_ = true;    // the next flush has to be a full one
-  bool would_fit_ = false;    // what the full flush in flight writes would have fitted into a record
-  bool more_wanted_ = false;  // it has further rounds
+  bool all_wanted_ = true;       // the next flush has to be a full one
+  bool would_fit_ = false;       // what the full flush in flight writes would have fitted into a record
+  bool more_wanted_ = false;     // it has further rounds
+  std::uint64_t next_page_ = 0;  // where the next of them goes on
   // The append in flight, or that is being composed.
   struct Append {
     std::span<std::byte> record;  // in the FlushPlan's memory

@@ -16,7 +16,8 @@ TEST(PageTable, FollowsAPageThroughItsFlushes) {
   pages.set_dirty(150);
   EXPECT_FALSE(pages.settled(150));
   std::vector<std::uint32_t> taken;
-  EXPECT_FALSE(pages.take_dirty(10, true, taken));
+  std::uint64_t from = 0;
+  EXPECT_FALSE(pages.take_dirty(10, true, from, taken));
   EXPECT_EQ(taken, std::vector<std::uint32_t>{150});
   EXPECT_FALSE(pages.is_dirty(150));
   EXPECT_FALSE(pages.settled(150)) << "in flight";
@@ -30,11 +31,15 @@ TEST(PageTable, TakesNoMoreThanTheLimit) {
   PageTable pages(200);
   for (const std::uint64_t page : {3U, 64U, 199U}) pages.set_dirty(page);
   std::vector<std::uint32_t> taken;
-  EXPECT_TRUE(pages.take_dirty(2, true, taken));
+  std::uint64_t from = 0;
+  EXPECT_TRUE(pages.take_dirty(2, true, from, taken));
   EXPECT_EQ(taken, (std::vector<std::uint32_t>{3, 64}));
+  EXPECT_EQ(from, 199U);
   taken.clear();
-  EXPECT_FALSE(pages.take_dirty(2, true, taken));
+  pages.set_dirty(198);
+  EXPECT_FALSE(pages.take_dirty(2, true, from, taken));
   EXPECT_EQ(taken, (std::vector<std::uint32_t>{199}));
+  EXPECT_TRUE(pages.is_dirty(198)) << "behind";
 }
 
 TEST(PageTable, KeepsDamageInItsPlace) {
