@@ -88,6 +88,20 @@ class Cowfile:
         return gzip.compress(head + self.bitmap() + b"".join(self.blocks[number] for number in sorted(self.blocks)))
 
 
+IN_ORDER = (1 << 64) - 1  # cowused of oxbow's mark; a head takes as many bits as it has
+
+
+def with_session(content, boot, session):
+    """A file whose head names the one who keeps it in order; 16 bytes each."""
+    return content[:512] + boot + session + content[544:]
+
+
+def with_merge(content, rest):
+    """A file whose merge was begun; `rest` is the fingerprint of the blocks that are not in it."""
+    record = b"OXBWMRGE" + struct.pack("<II", rest, rest ^ 0xFFFFFFFF)
+    return content[:576] + record + content[576 + len(record):]
+
+
 def device(base, blocks):
     """What the pair reads as."""
     content = bytearray(base[:len(base) // BLOCK * BLOCK])

@@ -6,7 +6,8 @@ have refused."""
 import os
 import unittest
 
-from cowloop_file import BLOCK, DIRTY, Cowfile, device, readonly
+from cowloop_file import (BLOCK, DIRTY, IN_ORDER, Cowfile, device, fingerprint, readonly, with_merge,
+                          with_session)
 from cowloop_test import CowloopTest
 
 BASE = readonly(100)
@@ -36,6 +37,7 @@ class CowmergeTest(CowloopTest):
             self.make("work.cow", Cowfile(BASE, self.blocks, width).file())
             self.merge(stdin="Y\n", out=QUESTION + DONE.format(3))
             self.assertEqual(self.content(), device(BASE, self.blocks))
+            self.assertEqual(self.content("work.cow"), Cowfile(device(BASE, self.blocks), self.blocks, width).file())
 
     def test_the_first_letter_of_the_answer_counts(self):
         self.make("work.cow", Cowfile(BASE, self.blocks).file())
@@ -72,11 +74,37 @@ class CowmergeTest(CowloopTest):
             self.assertEqual(file.read(3 * BLOCK), bytes(BLOCK) + b"far".ljust(BLOCK, b".") + bytes(BLOCK))
             self.assertEqual(os.fstat(file.fileno()).st_size, 6 << 30)
 
+    def test_a_merge_that_was_cut_off_goes_on(self):
+        # Block 0, which the fingerprint has to do with, was written already.
+        self.blocks[0] = b"first".ljust(BLOCK, b".")
+        rest = b"".join(BASE[at:at + BLOCK] for at in range(0, len(BASE), BLOCK) if at // BLOCK not in self.blocks)
+        cut_off = with_merge(Cowfile(BASE, self.blocks).file(), fingerprint(rest))
+        self.make("work.cow", cut_off)
+        self.make("disk.img", device(BASE, {0: self.blocks[0]}))
+        with self.nothing_written():
+            self.merge(stdin="N\n", out=QUESTION)
+        self.merge(stdin="Y\n", out=QUESTION + DONE.format(4))
+        self.assertEqual(self.content(), device(BASE, self.blocks))
+        # It still has its blocks, and belongs to what it was merged into.
+        self.assertEqual(self.content("work.cow"), Cowfile(device(BASE, self.blocks), self.blocks).file())
+        self.merge(stdin="Y\n", out=QUESTION + DONE.format(4))
+        # Another file, or another place to go on, is none.
+        for image, content in [(device(BASE, {1: b"other".ljust(BLOCK, b".")}), cut_off),
+                               (BASE, with_merge(cut_off, fingerprint(rest) ^ 1))]:
+            self.make("disk.img", image)
+            self.make("work.cow", content)
+            with self.nothing_written():
+                done = self.run_tool("cowmerge", "disk.img", "work.cow", stdin="Y\n")
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertRegex(done.stderr, r"\Acowmerge: cannot merge cowfile: work\.cow: [^\n]*\n\Z")
+
     def test_states_that_are_refused(self):
         sound = Cowfile(BASE, self.blocks)
+        marked = with_session(sound.file(flags=DIRTY, used=IN_ORDER), bytes(range(16)), bytes(range(16)))
         for content, text in [
                 # Its test for dirty files came after one that had cleared the flag.
                 (sound.file(flags=DIRTY), "cowfile work.cow is dirty (repair needed)"),
+                (marked, "cowfile work.cow is dirty (repair needed)"),
                 (sound.packed(), "cowfile work.cow is packed (cowpack -u needed)"),
                 (sound.packed(flags=3), "cowfile work.cow is packed (cowpack -u needed)"),
                 (sound.file(version=2), "version of cowfile work.cow not supported"),

@@ -7,7 +7,7 @@ import os
 import random
 import unittest
 
-from cowloop_file import BLOCK, DIRTY, Cowfile, readonly
+from cowloop_file import BLOCK, DIRTY, IN_ORDER, Cowfile, readonly
 from cowloop_test import CowloopTest
 
 BASE = readonly(10000)
@@ -81,6 +81,7 @@ class CowpackTest(CowloopTest):
                 (bytes(4096), "Not a valid cowfile (wrong magic)"),
                 (b"", "Reading cowheader: the file ends at byte 0")]
         for flag, cases in [("-p", [*both, (sound.file(flags=DIRTY), "Cowfile is dirty"),
+                                    (sound.file(flags=DIRTY, used=IN_ORDER), "Cowfile is dirty"),
                                     (sound.packed(flags=3), "Cowfile is dirty"),
                                     (sound.packed(), "Cowfile is packed already")]),
                             ("-u", [*both, (sound.packed(flags=3), "Cowfile is dirty"),

@@ -5,7 +5,7 @@
 import os
 import unittest
 
-from cowloop_file import BLOCK, DIRTY, Cowfile, readonly
+from cowloop_file import BLOCK, DIRTY, IN_ORDER, Cowfile, readonly, with_merge, with_session
 from cowloop_test import CowloopTest
 
 BASE = readonly(100)
@@ -103,6 +103,35 @@ class CowrepairTest(CowloopTest):
             self.assertEqual(file.read(BLOCK), huge.head(flags=0, used=1))
             file.seek(BLOCK + number // 8)
             self.assertEqual(file.read(1), bytes([1 << number % 8]))
+
+    def test_a_file_that_was_kept_in_order_is_not_searched(self):
+        # What lies in blocks without a bit was not flushed.
+        for width in (8, 4):
+            kept = Cowfile(BASE, self.blocks, width, flags=DIRTY, used=IN_ORDER, bits=[4, 70]).file()
+            self.make("work.cow", with_session(kept, bytes(range(16)), bytes(range(16, 32))))
+            self.tool("cowrepair", "-v", "work.cow", out="Number of corrections in bitmap: 0\n")
+            self.assertEqual(self.content(), Cowfile(BASE, self.blocks, width, bits=[4, 70]).file())
+            self.make("work.cow", with_session(kept, bytes(range(16)), bytes(range(16, 32))))
+            self.tool("cowrepair", "-f", "work.cow", out="Number of corrections in bitmap: 2\n")
+            self.assertEqual(self.content(), self.sound(width))
+
+    def test_a_file_whose_live_state_may_be_there_is_left_alone(self):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = bytes.fromhex(file.read().strip().replace("-", ""))
+        kept = Cowfile(BASE, self.blocks, flags=DIRTY, used=IN_ORDER).file()
+        self.make("work.cow", with_session(kept, boot, bytes(range(16))))
+        with self.nothing_written():
+            done = self.run_tool("cowrepair", "work.cow")
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertRegex(done.stderr, r"\Acowrepair: cannot repair cowfile: work\.cow: a process [^\n]*\n\Z")
+
+    def test_a_file_that_is_being_merged_is_left_alone(self):
+        for flags, text in [([], "cowfile work.cow is not dirty\n"),
+                            (["-f"], "cowrepair: cannot repair cowfile: work.cow: a merge into its read-only file was "
+                                     "begun and is not finished: resume it with oxbow merge\n")]:
+            self.make("work.cow", with_merge(self.sound(), 7))
+            with self.nothing_written():
+                self.tool("cowrepair", *flags, "work.cow", status=1 if flags else 0, err=text)
 
     def test_refusals(self):
         sound = Cowfile(BASE, self.blocks, flags=DIRTY)

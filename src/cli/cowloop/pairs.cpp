@@ -8,6 +8,7 @@
 
 #include "control/client.h"
 #include "jobs/run_directory.h"
+#include "os/absolute_path.h"
 #include "os/file_identity.h"
 
 namespace oxbow::cowloop_commands {
@@ -19,23 +20,28 @@ using Json = nlohmann::ordered_json;
 Result<std::optional<Pair>> pair_of(const control::Record& process, const std::string& name) {
   const auto device = control::Client(process).get("/v1/devices/" + name);
   if (!device) return std::unexpected(device.error());
+  Pair pair{process, name, "", device->at("source").get<std::string>()};
   for (const Json& line : device->at("table")) {
     if (line.at("target") != "cowloop") continue;
-    return Pair{process, name, line.at("chain").at(0).at("store").get<std::string>()};
+    pair.cowfile = line.at("chain").at(0).at("store").get<std::string>();
+    return pair;
   }
+  // One that was closed, or could not be opened again, has another table meanwhile.
+  const Json& state = device->at("state");
+  if ((state == "closed" || state == "failed") && pair.source.starts_with("--cowloop ")) return pair;
   return std::nullopt;
 }
 
-// Also of files that can't be reached at the moment, as those of a closed pair may be.
-bool same_file(const std::string& one, const std::string& other) {
-  const auto first = identify_path(one.c_str());
-  const auto second = identify_path(other.c_str());
-  if (first && second) return first->same_file(*second);
-  const auto whole = [](const std::string& path) {
-    std::error_code error;
-    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
-  };
-  return whole(one) == whole(other);
+bool has_cowfile(const Pair& pair, const std::string& path) {
+  if (!pair.cowfile.empty()) {
+    const auto wanted = identify_path(path.c_str());
+    const auto served = identify_path(pair.cowfile.c_str());
+    return wanted && served && wanted->same_file(*served);
+  }
+  // There may be no file now: the source ends with the path that it had.
+  std::error_code error;
+  const auto whole = std::filesystem::weakly_canonical(absolute_path(path), error).string();
+  return pair.source.ends_with(" " + absolute_path(path)) || (!error && pair.source.ends_with(" " + whole));
 }
 
 }  // namespace
@@ -67,7 +73,7 @@ Result<Pair> find_pair(const std::string& word) {
   auto pairs = served_pairs();
   if (!pairs) return std::unexpected(pairs.error());
   const auto found =
-      std::ranges::find_if(pairs->found, [&](const Pair& pair) { return same_file(word, pair.cowfile); });
+      std::ranges::find_if(pairs->found, [&](const Pair& pair) { return has_cowfile(pair, word); });
   if (found != pairs->found.end()) return std::move(*found);
   if (!pairs->unknown.empty()) return std::unexpected(std::move(pairs->unknown.front()));
   return std::unexpected(Error("no such cowdevice", word,

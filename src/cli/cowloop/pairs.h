@@ -13,7 +13,8 @@ namespace oxbow::cowloop_commands {
 struct Pair {
   control::Record process;
   std::string name;     // of the device
-  std::string cowfile;  // its path
+  std::string cowfile;  // its path; empty while the pair has let go of it
+  std::string source;   // what it was made from, in the words of the command line
 };
 
 // What is known of the served pairs: those that answered, and why others could not be asked.

@@ -104,8 +104,9 @@ Result<void> check_length(const std::string& what, Store& cowfile, const Head& h
 Result<void> check_state(const std::string& what, const Store& cowfile, const Head& head, IfDirty if_dirty,
                          const std::string& way_out) {
   if (head.merging)
-    return refuse(what, cowfile,
-                  "a merge into its read-only file was begun and is not finished: resume it with oxbow merge");
+    return refuse(
+        what, cowfile,
+        "a merge into its read-only file was begun and is not finished: resume it with oxbow merge");
   if (head.packed)
     return refuse(what, cowfile, "it is packed: oxbow unpack makes a cowfile of it that can be used");
   if (!head.dirty || head.kept_in_order() || if_dirty == IfDirty::accept) return {};
