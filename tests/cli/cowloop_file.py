@@ -110,6 +110,23 @@ def device(base, blocks):
     return bytes(content)
 
 
+def read_back(content, base, width):
+    """What a clean cowfile and its read-only file read as, as cowloop's driver has it, and how many blocks it has."""
+    magic, version, flags = struct.unpack("<IHH", content[:8])
+    mapunit, mapsize, doffset, rdoblocks, print_of_base, used = struct.unpack(
+        HEAD_AT_8[width], content[8:8 + 6 * width])
+    assert (magic, version, flags, mapunit, rdoblocks) == (MAGIC, 1, 0, BLOCK, len(base) // BLOCK)
+    assert print_of_base & 0xFFFFFFFF == fingerprint(base)
+    bitmap = int.from_bytes(content[BLOCK:BLOCK + mapsize], "little")
+    assert bitmap >> rdoblocks == 0 and bitmap.bit_count() == used
+    read = bytearray(base[:rdoblocks * BLOCK])
+    for number in range(rdoblocks):
+        if bitmap >> number & 1:
+            at = doffset + number * BLOCK
+            read[number * BLOCK:(number + 1) * BLOCK] = content[at:at + BLOCK].ljust(BLOCK, b"\0")
+    return bytes(read), used
+
+
 def big_endian(cowfile):
     """The head as a big-endian machine of the same width writes it."""
     words = struct.unpack(HEAD_AT_8[cowfile.width], cowfile.head()[8:8 + 6 * cowfile.width])

@@ -3,14 +3,18 @@
 """cowsync, cowwatch and cowctl on pairs that are served."""
 
 import os
+import random
+import signal
 import subprocess
 import time
 import unittest
 
-from cowloop_file import BLOCK, DIRTY, IN_ORDER, Cowfile, device, readonly
+from cowloop_file import BLOCK, DIRTY, IN_ORDER, Cowfile, device, read_back, readonly
 from cowloop_test import CowloopTest
 from oxbow_test import SECONDS
 
+SECTOR = 512
+SEED = 17
 BASE = readonly(100)
 NONE = "neither the name of a served pair nor its cowfile; oxbow list shows names"
 
@@ -171,6 +175,50 @@ class CowServedTest(CowloopTest):
         self.assertEqual((waiting.returncode, *told), (5, "", "cowwatch: cannot watch device: work: it is closed\n"))
         self.tool("cowwatch", "work", status=5, err="cowwatch: cannot watch device: work: it is closed\n")
         self.assertEqual(server.stop(), (0, ""))
+
+    def test_random_writes_are_read_back_as_the_driver_would(self):
+        print("seed", SEED)
+        random.seed(SEED)
+        for width in (8, 4):
+            server = self.serve_pair(width)
+            content = bytearray(device(BASE, self.blocks))
+            for _ in range(8):
+                commands = []
+                for _ in range(12):
+                    start = random.randrange(len(content) // SECTOR)
+                    length = random.randint(1, min(9, len(content) // SECTOR - start)) * SECTOR
+                    start *= SECTOR
+                    byte = random.choice([0, 0, random.randrange(1, 256)])
+                    if byte == 0 and random.random() < 0.5:
+                        commands.append(f"{random.choice(['write -z', 'write -z -u'])} {start} {length}")
+                    else:
+                        commands.append(f"write -P {byte} {start} {length}")
+                    content[start:start + length] = bytes([byte]) * length
+                self.qemu_io(server.uri, *commands)
+                self.tool("cowsync", "work.cow")
+                self.assertEqual(read_back(self.stored(), BASE, width)[0], bytes(content))
+            self.assertEqual(server.stop(), (0, ""))
+            read, used = read_back(self.stored(), BASE, width)
+            self.assertEqual(read, bytes(content))
+            self.assertIn(f"  cowblocks in use: {used:9} (of 1024 bytes)\n",
+                          self.run_tool("cowlist", "work.cow").stdout)
+
+    def test_what_a_killed_process_leaves(self):
+        for width in (8, 4):
+            server = self.serve_pair(width)
+            self.write(server, 70, 0)
+            self.qemu_io(server.uri, "flush")
+            self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
+            # All that was flushed is in the bitmap, the block of zeros too.
+            self.assertEqual(self.stored()[BLOCK:2 * BLOCK], Cowfile(BASE, self.blocks, width).bitmap())
+            self.assertIn("  cowblocks in use:         2 (of 1024 bytes)\n",
+                          self.run_tool("cowlist", "work.cow").stdout)
+            with self.nothing_written():
+                self.assertEqual(self.run_tool("cowmerge", "disk.img", "work.cow", stdin="Y").stderr,
+                                 "cowfile work.cow is dirty (repair needed)\n")
+            again = self.serve("--cowloop", "disk.img", "work.cow", "--name", "again")
+            self.assertEqual(again.stop(), (0, ""))
+            self.assertEqual(self.stored(), Cowfile(BASE, self.blocks, width).whole())
 
     def test_a_marked_file_is_listed_with_the_blocks_that_its_bitmap_has(self):
         server = self.serve_pair()
