@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "cli/findings.h"
 #include "cli/progress.h"
 #include "jobs/check_data.h"
@@ -24,6 +25,7 @@ struct CheckArguments {
   bool data = false;
   bool accept_base = false;
   std::vector<std::string> allow_bases;
+  std::optional<std::string> base;  // of a cowfile
   bool json = false;
 };
 
@@ -85,6 +87,12 @@ std::string places(const CheckReport& report, Gravity gravity) {
 }
 
 ExitStatus check(const CheckArguments& arguments) {
+  if (is_cowfile(arguments.file))
+    return check_cowfile(arguments.file, arguments.base, arguments.data, arguments.json);
+  if (auto refused =
+          refuse_option(arguments.base ? "--base" : "", "cannot check layer", arguments.file, "cowfiles");
+      !refused)
+    return fail(refused.error());
   std::optional<Error> not_read;
   const auto report = check_file(arguments, not_read);
   if (!report) return fail(report.error());
@@ -109,15 +117,18 @@ ExitStatus check(const CheckArguments& arguments) {
 
 void add_check(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<CheckArguments>();
-  CLI::App& command = add_command(app, "check", "Verify a layer's metadata",
-                                  "[--data] [--accept-base] [--allow-base DIR] [--json] FILE");
-  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  CLI::App& command = add_command(app, "check", "Verify the metadata of a layer or cowfile",
+                                  "[--data] [--accept-base] [--allow-base DIR] [--base IMAGE] [--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer, or a cowfile of cowloop.")
+      ->type_name("")
+      ->required();
   command.add_flag(
       "--data", arguments->data,
       "Read all data of the layer and of the layers below it too, open the whole chain, and compare each "
       "base with the SHA-256 that oxbow create --hash recorded.");
   add_accept_base_flag(command, arguments->accept_base);
   add_allow_base_option(command, arguments->allow_bases);
+  add_cowfile_base_option(command, arguments->base, "to be compared with what the cowfile says of it.");
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return check(*arguments); }; });
 }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 
 #include <CLI/CLI.hpp>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 
@@ -59,6 +60,22 @@ void add_allow_base_option(CLI::App& app, std::vector<std::string>& directories)
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+CLI::Option* add_cluster_option(CLI::App& app, std::function<void(std::uint32_t)> store) {
+  constexpr std::uint64_t k_smallest = std::uint64_t{1} << native::k_smallest_cluster_shift;
+  constexpr std::uint64_t k_largest = std::uint64_t{1} << native::k_largest_cluster_shift;
+  return add_size_option(
+      app, "--cluster",
+      [store = std::move(store)](std::uint64_t bytes) {
+        if (!std::has_single_bit(bytes) || bytes < k_smallest || bytes > k_largest)
+          refuse_usage("--cluster", "a cluster is a power of two from 4K to 1M");
+        store(static_cast<std::uint32_t>(std::countr_zero(bytes)));
+      },
+      "SIZE",
+      "How much of a layer is copied at the least when a part of it is written: a power of two from 4K to "
+      "1M; 4K "
+      "without this option.");
 }
 
 void add_discard_live_flag(CLI::App& app, bool& discard) {

@@ -33,6 +33,9 @@ CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::functi
 // Adds --base-format.
 CLI::Option* add_base_format_option(CLI::App& app, native::BaseKind& kind);
 
+// Adds --cluster. `store` gets the shift that makes a cluster.
+CLI::Option* add_cluster_option(CLI::App& app, std::function<void(std::uint32_t)> store);
+
 // Adds --accept-base.
 void add_accept_base_flag(CLI::App& app, bool& accept);
 // Adds --discard-live.
@@ -53,6 +56,7 @@ ExitStatus fail(const Error& error);
 // The subcommands.
 void add_check(CLI::App& app, Chosen& chosen);
 void add_close(CLI::App& app, Chosen& chosen);
+void add_convert(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
 void add_list(CLI::App& app, Chosen& chosen);

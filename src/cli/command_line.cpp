@@ -48,6 +48,7 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_repair(app, chosen);
   add_pack(app, chosen);
   add_unpack(app, chosen);
+  add_convert(app, chosen);
   add_merge(app, chosen);
   add_reset(app, chosen);
   add_resize(app, chosen);

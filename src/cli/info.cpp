@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "cli/size.h"
 #include "formats/native/codec.h"
 #include "jobs/layer_info.h"
@@ -119,6 +120,7 @@ std::string to_text(const LayerInfo& info) {
 }
 
 ExitStatus info(const InfoArguments& arguments) {
+  if (is_packed_cowfile(arguments.file)) return show_cowfile(arguments.file, arguments.json);
   Queue queue;
   const auto bases = allowed_bases(arguments.allow_bases);
   if (!bases) return fail(bases.error());
@@ -132,9 +134,12 @@ ExitStatus info(const InfoArguments& arguments) {
 
 void add_info(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<InfoArguments>();
-  CLI::App& command = add_command(app, "info", "Show a layer's header, its chain and its use of space",
-                                  "[--allow-base DIR] [--json] FILE");
-  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+  CLI::App& command =
+      add_command(app, "info", "Show the header of a layer or cowfile, its chain and its use of space",
+                  "[--allow-base DIR] [--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer, or a cowfile of cowloop.")
+      ->type_name("")
+      ->required();
   add_allow_base_option(command, arguments->allow_bases);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return info(*arguments); }; });

@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/confirm.h"
+#include "cli/cowfile.h"
 #include "cli/progress.h"
 #include "cli/size.h"
 #include "jobs/merge_layer.h"
@@ -16,6 +17,7 @@ namespace {
 struct MergeArguments {
   std::string layer;
   bool accept_base = false;
+  std::optional<std::string> base;  // of a cowfile
   bool yes = false;
 };
 
@@ -34,6 +36,11 @@ std::string question(const MergeOutlook& outlook, const std::string& layer) {
 }
 
 ExitStatus merge(const MergeArguments& arguments) {
+  if (is_cowfile(arguments.layer)) return merge_cowfile(arguments.layer, arguments.base, arguments.yes);
+  if (auto refused =
+          refuse_option(arguments.base ? "--base" : "", "cannot merge layer", arguments.layer, "cowfiles");
+      !refused)
+    return fail(refused.error());
   Queue queue;
   auto opened = Merge::open(queue, arguments.layer, arguments.accept_base);
   if (!opened) return fail(opened.error());
@@ -52,12 +59,15 @@ ExitStatus merge(const MergeArguments& arguments) {
 
 void add_merge(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<MergeArguments>();
-  CLI::App& command =
-      add_command(app, "merge", "Write a layer's changes into its base", "[--accept-base] [--yes] LAYER");
-  command.add_option("LAYER", arguments->layer, "The layer. Nobody may be using it, or its base.")
+  CLI::App& command = add_command(app, "merge", "Write the changes of a layer or cowfile into its base",
+                                  "[--accept-base] [--base IMAGE] [--yes] LAYER");
+  command
+      .add_option("LAYER", arguments->layer,
+                  "The layer, or a cowfile of cowloop. Nobody may be using it, or its base.")
       ->type_name("")
       ->required();
   add_accept_base_flag(command, arguments->accept_base);
+  add_cowfile_base_option(command, arguments->base, "which is written to.");
   add_yes_flag(command, arguments->yes);
   command.callback([arguments, &chosen] { chosen = [arguments] { return merge(*arguments); }; });
 }

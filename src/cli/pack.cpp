@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "cli/progress.h"
 #include "cli/size.h"
 #include "jobs/pack_layer.h"
@@ -17,7 +18,22 @@ std::string to_text(const PackSpec& spec, const PackReport& report) {
                      format_size(report.data_bytes), format_size(report.packed_bytes));
 }
 
-ExitStatus pack(const PackSpec& spec) {
+struct PackArguments {
+  PackSpec spec;
+  bool plain = false;
+  bool gzip = false;
+  std::string of_layers;  // an option that was given and means nothing for a cowfile
+};
+
+ExitStatus pack(const PackArguments& arguments) {
+  const PackSpec& spec = arguments.spec;
+  const bool cowfile = is_cowfile(spec.layer);
+  if (auto refused = cowfile ? refuse_option(arguments.of_layers, "cannot pack cowfile", spec.layer, "layers")
+                             : refuse_option(arguments.gzip ? "--gzip" : "", "cannot pack layer", spec.layer,
+                                             "cowfiles");
+      !refused)
+    return fail(refused.error());
+  if (cowfile) return pack_cowfile(spec.layer, spec.out, arguments.gzip, spec.replace);
   Queue queue;
   ProgressBar bar("packing");
   const auto packed = pack_layer(queue, spec, bar.feed());
@@ -30,11 +46,13 @@ ExitStatus pack(const PackSpec& spec) {
 }  // namespace
 
 void add_pack(CLI::App& app, Chosen& chosen) {
-  auto spec = std::make_shared<PackSpec>();
-  auto plain = std::make_shared<bool>(false);
-  CLI::App& command = add_command(app, "pack", "Make a compact copy of a layer, for transport or to keep",
-                                  "[--level N | --no-compress] [--accept-base] [--force] LAYER OUT");
-  command.add_option("LAYER", spec->layer, "The layer. What is below it is not packed.")
+  auto arguments = std::make_shared<PackArguments>();
+  PackSpec* const spec = &arguments->spec;
+  CLI::App& command =
+      add_command(app, "pack", "Make a compact copy of a layer or cowfile, for transport or to keep",
+                  "[--level N | --no-compress] [--accept-base] [--gzip] [--force] LAYER OUT");
+  command
+      .add_option("LAYER", spec->layer, "The layer, or a cowfile of cowloop. What is below it is not packed.")
       ->type_name("")
       ->required();
   command.add_option("OUT", spec->out, "The file to make.")->type_name("")->required();
@@ -49,12 +67,17 @@ void add_pack(CLI::App& app, Chosen& chosen) {
                               number <= packed::k_highest_level;
             return fits ? std::string() : "a level is a number from 1 to 19";
           });
-  command.add_flag("--no-compress", *plain, "Store the clusters as they are.")->excludes(level);
+  command.add_flag("--no-compress", arguments->plain, "Store the clusters as they are.")->excludes(level);
   add_accept_base_flag(command, spec->accept_base);
+  command.add_flag("--gzip", arguments->gzip, "Of a cowfile: compress it as cowpack -z does.");
   command.add_flag("--force", spec->replace, "Replace OUT if it exists and nobody has it in use.");
-  command.callback([spec, plain, &chosen] {
-    if (*plain) spec->level = 0;
-    chosen = [spec] { return pack(*spec); };
+  command.callback([arguments, level, &chosen] {
+    if (arguments->plain) arguments->spec.level = 0;
+    arguments->of_layers = level->count() > 0            ? "--level"
+                           : arguments->plain            ? "--no-compress"
+                           : arguments->spec.accept_base ? "--accept-base"
+                                                         : "";
+    chosen = [arguments] { return pack(*arguments); };
   });
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "cli/findings.h"
 #include "jobs/repair_layer.h"
 #include "stores/open_stores.h"
@@ -23,8 +24,25 @@ struct RepairArguments {
   bool accept_base = false;
   bool discard_live = false;
   std::vector<std::string> allow_bases;
+  bool force = false;  // of a cowfile
   bool json = false;
 };
+
+// An option that was given and means nothing for a cowfile; empty when there is none.
+std::string option_of_layers(const RepairArguments& arguments) {
+  if (!arguments.options.accept_older.empty()) return "--accept-older";
+  if (!arguments.options.drop.empty()) return "--drop";
+  if (arguments.options.drop_ring) return "--drop-ring";
+  return arguments.discard_live ? "--discard-live" : "";
+}
+
+ExitStatus repair_file_of_cowloop(const RepairArguments& arguments) {
+  if (auto refused =
+          refuse_option(option_of_layers(arguments), "cannot repair cowfile", arguments.file, "layers");
+      !refused)
+    return fail(refused.error());
+  return repair_cowfile(arguments.file, arguments.options.dry_run, arguments.force, arguments.json);
+}
 
 // As serving it would: the chain below is opened too.
 Result<void> recover_file(OpenContext& context, const std::string& path) {
@@ -90,6 +108,11 @@ std::string to_json(const RepairReport& report, const RepairArguments& arguments
 }
 
 ExitStatus repair(const RepairArguments& arguments) {
+  if (is_cowfile(arguments.file)) return repair_file_of_cowloop(arguments);
+  if (auto refused =
+          refuse_option(arguments.force ? "--force" : "", "cannot repair layer", arguments.file, "cowfiles");
+      !refused)
+    return fail(refused.error());
   const auto report = repair_file(arguments);
   if (!report) return fail(report.error());
   const auto printed =
@@ -118,11 +141,13 @@ void add_pages(CLI::App& command, const std::string& name, std::vector<std::uint
 
 void add_repair(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<RepairArguments>();
-  CLI::App& command = add_command(app, "repair", "Mend a layer's metadata",
+  CLI::App& command = add_command(app, "repair", "Mend the metadata of a layer or cowfile",
                                   "[--dry-run] [--accept-older PAGE] [--drop PAGE] [--drop-ring] "
                                   "[--accept-base] "
-                                  "[--allow-base DIR] [--discard-live] [--json] FILE");
-  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+                                  "[--allow-base DIR] [--discard-live] [--force] [--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer, or a cowfile of cowloop.")
+      ->type_name("")
+      ->required();
   command.add_flag("--dry-run", arguments->options.dry_run, "Say what would be done, and write nothing.");
   add_pages(
       command, "--accept-older", arguments->options.accept_older,
@@ -142,6 +167,10 @@ void add_repair(CLI::App& app, Chosen& chosen) {
       "--discard-live", arguments->discard_live,
       "Go on with what is on the disk when the live state that a killed process left is missing or unfit: "
       "writes that were not flushed are lost then.");
+  command.add_flag(
+      "--force", arguments->force,
+      "Of a cowfile: mark every block that holds something also when it is not dirty, or was left by a "
+      "process that was killed.");
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return repair(*arguments); }; });
 }

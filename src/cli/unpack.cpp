@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "cli/progress.h"
 #include "cli/size.h"
 #include "jobs/unpack_layer.h"
@@ -13,6 +14,12 @@ namespace oxbow {
 namespace {
 
 ExitStatus unpack(const UnpackSpec& spec) {
+  if (is_packed_cowfile(spec.packed)) {
+    const std::string wrong = spec.keep_uuid ? "--keep-uuid" : spec.accept_base ? "--accept-base" : "";
+    if (auto refused = refuse_option(wrong, "cannot unpack cowfile", spec.packed, "layers"); !refused)
+      return fail(refused.error());
+    return unpack_cowfile(spec.packed, spec.out, spec.replace);
+  }
   Queue queue;
   ProgressBar bar("unpacking");
   const auto unpacked = unpack_layer(queue, spec, bar.feed());
@@ -28,10 +35,10 @@ ExitStatus unpack(const UnpackSpec& spec) {
 
 void add_unpack(CLI::App& app, Chosen& chosen) {
   auto spec = std::make_shared<UnpackSpec>();
-  CLI::App& command = add_command(app, "unpack", "Make a layer of a packed one",
+  CLI::App& command = add_command(app, "unpack", "Make a layer or cowfile of a packed one",
                                   "[--keep-uuid] [--accept-base] [--force] PACKED OUT");
-  command.add_option("PACKED", spec->packed, "What oxbow pack made.")->type_name("")->required();
-  command.add_option("OUT", spec->out, "The layer to make.")->type_name("")->required();
+  command.add_option("PACKED", spec->packed, "What oxbow pack made, or cowpack.")->type_name("")->required();
+  command.add_option("OUT", spec->out, "The layer or cowfile to make.")->type_name("")->required();
   command.add_flag("--keep-uuid", spec->keep_uuid,
                    "Make the very layer that was packed, not another one like it: for a layer that is moved, "
                    "or that is the base of others. Its base isn't needed then.");
