@@ -250,8 +250,8 @@ class CowfileBadInputTest(CommandTest):
                         "--base", "rdo", "work.oxb", "out")
             self.refuse(2, "wrong usage: --format: --cluster is for layers, not for cowfiles; see oxbow create --help",
                         "create", "--base", "rdo", "--format", "cowloop", "--cluster", "8K", "out")
-            self.refuse(1, "cannot create cowfile: cow: it exists already, and is not an empty file", "create", "--base",
-                        "rdo", "--format", "cowloop", "cow")
+            self.refuse(1, "cannot create cowfile: cow: it exists already, and is not an empty file", "create",
+                        "--base", "rdo", "--format", "cowloop", "cow")
 
     def test_a_part_of_a_block_is_warned_of(self):
         self.make("rdo", self.base + b"x" * 700)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The golden cowfiles: what oxbow says of them, what it makes of them, and that they are what the specification says."""
+"""The golden cowfiles: what oxbow says of them, what it makes of them, and that they are as the specification says."""
 
 import gzip
 import json
@@ -81,8 +81,8 @@ class CowfileGoldenTest(CommandTest):
             self.assertEqual((done.returncode, done.stderr),
                              (1, "oxbow: checked cowfile: cow: it is damaged in 1 place\n"))
             self.assertEqual(done.stdout,
-                             "damage: head: it is dirty: its bitmap may lack blocks that were written [bytes 0 to 1023 "
-                             "of the file]\nchecked: head, bitmap of 8200 blocks; 5 blocks in use\n3 blocks hold something "
+                             "damage: head: it is dirty: its bitmap may lack blocks that were written [bytes 0 to "
+                             "1023 of the file]\nchecked: head, bitmap of 8200 blocks; 5 blocks in use\n3 blocks hold something "
                              "and are not marked in the bitmap\n")
 
     def test_merge(self):

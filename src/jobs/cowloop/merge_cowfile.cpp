@@ -44,8 +44,9 @@ class Merger {
     if (auto written = write_head(queue_, k_what, cowfile_, head_); !written) return written;
     return outcome(cowfile_, sync_blocking(queue_, cowfile_));
   }
+  // The mark of a merge that was cut off may be in the page cache alone.
   [[nodiscard]] Result<void> begin() {
-    if (head_.merging) return {};
+    if (head_.merging) return put_head();
     const auto rest = fingerprint_of_rest(queue_, k_what, base_, cowfile_, head_);
     if (!rest) return std::unexpected(rest.error());
     head_.merging = *rest;

@@ -30,7 +30,12 @@ class Repair {
     if (!head) return std::unexpected(head.error());
     report_.before = report_.after = *head;
     if (auto checked = check_repairable(); !checked) return std::unexpected(checked.error());
-    if (!report_.needed) return report_;
+    if (!report_.needed) {
+      // The clean head of a repair that was cut off may be in the page cache alone.
+      if (auto synced = options_.dry_run ? Result<void>{} : sync(); !synced)
+        return std::unexpected(synced.error());
+      return report_;
+    }
     for (const auto step :
          {&Repair::begin, &Repair::mend_bitmap, &Repair::mark_blocks, &Repair::add_blocks, &Repair::finish}) {
       if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
