@@ -65,7 +65,10 @@ class CowlistTest(CowloopTest):
                 (b"", "error during read of cowheader: the file ends at byte 0"),
                 (sound.file()[:1023], "error during read of cowheader: the file ends at byte 1023"),
                 (bytes(4096), "bad.cow is not a valid cowfile (wrong magic)"),
-                (sound.zipped().ljust(BLOCK, b"\0"), "bad.cow is not a valid cowfile (wrong magic)"),
+                (bytes(55), "error during read of cowheader: the file ends at byte 55"),
+                (bytes(56), "bad.cow is not a valid cowfile (wrong magic)"),
+                (sound.file()[:56], "error during read of cowheader: the file ends at byte 56"),
+                (sound.zipped(), "bad.cow is not a valid cowfile (wrong magic)"),
                 (sound.file(version=2), "version of cowfile bad.cow not supported")]:
             self.make("bad.cow", content)
             with self.nothing_written():

@@ -5,14 +5,21 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "os/fd.h"
 #include "os/transfer.h"
 
 namespace oxbow::cowloop_commands {
+namespace {
+
+constexpr std::uint64_t k_fields_bytes = 56;  // of a head
+
+}  // namespace
 
 std::expected<cowloop::Head, HeadError> read_head(const std::string& path) {
   using Kind = HeadError::Kind;
@@ -26,10 +33,14 @@ std::expected<cowloop::Head, HeadError> read_head(const std::string& path) {
   if (::fstat(file.get(), &facts) != 0) return refuse(Kind::not_opened, std::strerror(errno));
   if (!S_ISREG(facts.st_mode)) return refuse(Kind::no_cowfile, "it is not a regular file");
   std::array<std::byte, cowloop::k_block_bytes> block{};
-  if (static_cast<std::uint64_t>(facts.st_size) < block.size())
-    return refuse(Kind::not_read, fmt::format("the file ends at byte {}", facts.st_size));
-  if (const Moved moved = read_at(file.get(), 0, block); !moved.status.ok())
+  const std::uint64_t there =
+      std::min<std::uint64_t>(static_cast<std::uint64_t>(facts.st_size), block.size());
+  if (const Moved moved = read_at(file.get(), 0, std::span(block).first(there)); !moved.status.ok())
     return refuse(Kind::not_read, std::strerror(moved.status.error_number()));
+  // The fields are what cowloop's commands read; a file that begins otherwise may be shorter than the block.
+  const bool other = there >= k_fields_bytes && !cowloop::has_magic(block);
+  if (there < block.size() && !other)
+    return refuse(Kind::not_read, fmt::format("the file ends at byte {}", there));
   auto head = cowloop::parse(block);
   if (head) return *head;
   switch (head.error().fault) {
