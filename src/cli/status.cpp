@@ -117,6 +117,8 @@ class StatusText {
                                                        : fmt::format(", {:.2f} times what was written",
                                                                      amplification.get<double>()),
                                size_of(counted, "filled_bytes")));
+    line("read from", fmt::format("{} pieces of its own, {} from below", number_of(counted, "own_reads"),
+                                  number_of(counted, "below_reads")));
     line("errors", fmt::format("{}", number_of(counted, "errors")));
   }
 

@@ -20,9 +20,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::array<std::string_view, k_counters> k_counter_names = {
-    "reads",        "read_bytes",   "writes",          "written_bytes", "zeroes",
-    "zeroed_bytes", "discards",     "discarded_bytes", "flushes",       "flush_rounds",
-    "filled_bytes", "stored_bytes", "metadata_bytes",  "waits",         "errors"};
+    "reads",          "read_bytes",      "writes",  "written_bytes", "zeroes",       "zeroed_bytes",
+    "discards",       "discarded_bytes", "flushes", "flush_rounds",  "filled_bytes", "stored_bytes",
+    "metadata_bytes", "waits",           "errors",  "own_reads",     "below_reads"};
 
 constexpr std::array<std::string_view, k_request_kinds> k_kind_names = {"read", "write", "change", "flush"};
 

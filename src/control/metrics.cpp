@@ -63,6 +63,8 @@ constexpr std::array<std::string_view, k_counters> k_help = {
     "Bytes of metadata written to stores.",
     "Requests that waited for another one.",
     "Requests that failed.",
+    "Pieces read from the device's own store.",
+    "Pieces read from what is below it.",
 };
 
 void add_counters(Text& text, const Served& served) {

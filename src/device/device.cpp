@@ -277,6 +277,7 @@ bool Device::view(Queue& queue, Range range, ReadView& view) noexcept {
     if (step.answer != Answer::ready) return false;
     for (const Extent& extent : extents) {
       if (!append_view(extent, view)) return false;
+      if (extent.kind == Kind::data) ++(extent.layer == 0 ? view.own_reads : view.below_reads);
     }
     range = range.without_prefix(step.length);
   }
@@ -338,8 +339,10 @@ bool Device::append_view(const Extent& extent, ReadView& view) noexcept {
   return true;
 }
 
-void Device::viewed(Queue& queue, Range range) noexcept {
+void Device::viewed(Queue& queue, Range range, const ReadView& view) noexcept {
   parts_->statistics.add(queue.shard(), Counter::reads);
+  if (view.own_reads != 0) parts_->statistics.add(queue.shard(), Counter::own_reads, view.own_reads);
+  if (view.below_reads != 0) parts_->statistics.add(queue.shard(), Counter::below_reads, view.below_reads);
   parts_->statistics.add(queue.shard(), Counter::read_bytes, range.length);
 }
 

@@ -54,8 +54,13 @@ struct ReadView {
   // nobody: so ask Store::cut_short() before each sending.
   Fixed<Store*, 8> files;
   Gate::Pass pass;  // the lease: structure changes wait for its end
+  // For statistics: from how many places of the device's own store, and of what is below.
+  std::uint32_t own_reads = 0;
+  std::uint32_t below_reads = 0;
 
   void clear() noexcept {
+    own_reads = 0;
+    below_reads = 0;
     pieces.clear();
     may_fault = false;
     files.clear();
@@ -115,8 +120,8 @@ class Device {
   // Fills `view` (emptied first) with memory that holds the whole range, when all of it can be had as memory
   // at once; else returns false, and read() is the way. The range must be within the device.
   [[nodiscard]] bool view(Queue& queue, Range range, ReadView& view) noexcept;
-  // A read of `range` is answered from a view.
-  void viewed(Queue& queue, Range range) noexcept;
+  // A read of `range` is answered from that view.
+  void viewed(Queue& queue, Range range, const ReadView& view) noexcept;
   // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else
   // empty, and write() is the way. What is put there is seen at once. Call received() when all of it is
   // there, before the request is answered; without FUA.

@@ -54,6 +54,7 @@ std::uint64_t Mover::read_now(Io& io, Range range, std::span<std::byte> out, IoS
         if (!progress.is_done()) return filled;
         status = progress.status();
         if (!status.ok()) return filled;
+        statistics_.add(io.queue->shard(), reads_from(extent.layer));
       }
       filled += extent.length;
     }
@@ -81,6 +82,7 @@ Task Mover::read(Queue& queue, const Target& from, Range range, std::span<std::b
         batch.submitted(Progress::done(error_of(extent)));
       } else {
         Io& io = batch.next();
+        statistics_.add(queue.shard(), reads_from(extent.layer));
         batch.submitted(extent.store->read(io, extent.at, piece, ReadMode::may_wait));
       }
     }

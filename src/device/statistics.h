@@ -23,8 +23,15 @@ enum class Counter : std::uint8_t {
   metadata_bytes,  // written to stores to find the data again
   waits,           // requests that waited for another's claim
   errors,          // requests that failed
+  own_reads,       // pieces that were read from the device's own store
+  below_reads,     // and from what is below it, also to complete what is written
 };
-inline constexpr std::size_t k_counters = static_cast<std::size_t>(Counter::errors) + 1;
+inline constexpr std::size_t k_counters = static_cast<std::size_t>(Counter::below_reads) + 1;
+
+// Which of them counts a read from `layer` of a chain.
+[[nodiscard]] constexpr Counter reads_from(std::uint8_t layer) noexcept {
+  return layer == 0 ? Counter::own_reads : Counter::below_reads;
+}
 
 // Sums since the device was opened; index with static_cast<std::size_t>(Counter::…).
 struct StatisticsSnapshot {

@@ -111,7 +111,7 @@ void Transmission::read(Request& request) noexcept {
   request.charged += charge;
   charged_ += charge;
   if (at_hand) {
-    device_.viewed(queue_, range);
+    device_.viewed(queue_, range, view);
     return finished(request, {});
   }
   if (!in_parts) return read_into_buffer(request);
