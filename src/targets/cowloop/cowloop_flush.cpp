@@ -8,7 +8,7 @@
 //   settled    after a flush: a clean head with the real cowused; barrier. The next new block needs the mark again.
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <utility>
 
 #include "os/canary.h"
 #include "os/queue.h"
@@ -63,6 +63,7 @@ void CowloopTarget::prepare(Preparation& preparation) noexcept {
   const Range at = cowloop::map_page_place(head_, page);
   if ((preparation.key & cowloop::k_room_key) != 0) {
     // Before its first new block is acknowledged: a flush must not run out of space.
+    if (canary(Canary::slots_without_room)) return;
     preparation.steps.push_back(
         {.what = What::allocate, .store = cowfile_.get(), .at = at.offset, .offset = 0, .length = at.length});
     return;
@@ -112,13 +113,15 @@ void CowloopTarget::capture(FlushPlan& plan) noexcept {
   if (!base_synced_) backing_->capture(plan);
   if (!options_.writable) return;
   plan.owners.push_back(this);
+  // Each page is looked at in one round alone: what becomes dirty behind them is for the next flush.
+  if (!std::exchange(more_wanted_, false)) next_page_ = 0;
   capture_pages(plan);
 }
 
 void CowloopTarget::capture_pages(FlushPlan& plan) noexcept {
   in_flight_.clear();
   const bool clear = !canary(Canary::dirty_cleared_after_copy);
-  more_wanted_ = pages_.take_dirty(k_pages_per_flush, clear, in_flight_);
+  more_wanted_ = pages_.take_dirty(k_pages_per_flush, clear, next_page_, in_flight_);
   plan.more = plan.more || more_wanted_;
   if (in_flight_.empty()) return;
   Buffer memory = plan.buffers->take(in_flight_.size() * cowloop::k_map_page_bytes);
@@ -154,6 +157,7 @@ void CowloopTarget::failed() noexcept {
 
 // Nothing else runs.
 IoStatus CowloopTarget::flush_all(Queue& queue) noexcept {
+  more_wanted_ = false;
   IoStatus status;
   do {
     FlushPlan plan;
@@ -204,7 +208,10 @@ IoStatus CowloopTarget::leave_clean(Queue& queue) noexcept {
   return {};
 }
 
-IoStatus CowloopTarget::tidy_up(Queue& queue) noexcept { return leave_clean(queue); }
+IoStatus CowloopTarget::tidy_up(Queue& queue) noexcept {
+  if (untidy()) return leave_clean(queue);
+  return options_.writable ? flush_all(queue) : IoStatus{};
+}
 
 IoStatus CowloopTarget::close(Queue& queue) noexcept {
   if (!options_.writable) return {};

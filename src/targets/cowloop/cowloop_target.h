@@ -140,7 +140,8 @@ class CowloopTarget final : public Target {
   // Of the flush worker, and of closing.
   std::vector<std::uint32_t> in_flight_;
   bool base_synced_ = false;
-  bool more_wanted_ = false;  // the flush in flight has further rounds
+  bool more_wanted_ = false;     // the flush in flight has further rounds
+  std::uint64_t next_page_ = 0;  // then, of the page that the next one begins with
 };
 
 }  // namespace oxbow

@@ -55,8 +55,9 @@ Result<CowloopTarget::Options> options_for(OpenContext& context, const std::stri
   if (!head) return std::unexpected(head.error());
   auto left = cowloop::find_left_live(path, *head, cowfile.identity(), context.live);
   if (!left) return std::unexpected(left.error());
-  // The end before may have been a failed barrier; what counts is what the medium has.
-  if (head->dirty && !left->adopt) cowfile.drop_cache();
+  // The end before may have been a failed barrier, which a clean head does not rule out: blocks that were there already
+  // may have been overwritten. What counts is what the medium has.
+  if (!left->adopt && (head->dirty || context.writable)) cowfile.drop_cache();
   if (!context.writable) {
     options.live = left->adopt ? std::move(left->file) : nullptr;
     options.adopt = left->adopt;
