@@ -401,8 +401,8 @@ class BadInputTest(CommandTest):
                 ("0 8 linear golden.img 9000\n", f"{place} 1: cannot make target linear: golden.img: offset 4608000 is "
                                                  "beyond the end, which is at 4194304"),
                 ("0 8 cow golden.img\n", f"{place} 1: cannot open layer: golden.img: {NO_LAYER}"),
-                ("0 8 snapshot a b\n", f"{place} 1: cannot make target: snapshot: no such type; there are cow, error, "
-                                       "file, linear, packed, zero"),
+                ("0 8 snapshot a b\n", f"{place} 1: cannot make target: snapshot: no such type; there are cow, "
+                                       "cowloop, error, file, linear, packed, zero"),
                 ("", "cannot load table: standard input: it has no lines")):
             with self.subTest(text), self.nothing_written():
                 self.refuse(1, why, "serve", "--table", "-", stdin=text)
