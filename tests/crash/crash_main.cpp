@@ -37,10 +37,12 @@ constexpr std::uint64_t k_most_reports = 5;
   HistoryOptions options;
   options.seed = seed;
   options.record = arguments.verbose;
-  options.kill = arguments.kind == "all" || arguments.kind == "kill";
+  const bool all = arguments.kind == "all" || arguments.kind == "pair";
+  options.pair = arguments.kind == "pair" || (arguments.kind == "all" && seed % 5 == 0);
+  options.kill = all || arguments.kind == "kill";
   options.power_loss = arguments.kind != "kill";
-  options.damage = arguments.kind == "all" || arguments.kind == "damage";
-  options.trouble = arguments.kind == "all" || arguments.kind == "trouble";
+  options.damage = all || arguments.kind == "damage";
+  options.trouble = all || arguments.kind == "trouble";
   options.on_stuck = [seed](const std::string& what) {
     fmt::print("history {}: {}\n", seed, what);
     std::fflush(stdout);
@@ -111,6 +113,10 @@ void report(const Arguments& arguments, std::uint64_t seed, const HistoryResult&
     if (each.name == name) oxbow::set_canary(each.canary);
     if (each.name == name) return true;
   }
+  for (const oxbow::CanaryName& each : oxbow::k_cowloop_canary_names) {
+    if (each.name == name) oxbow::set_canary(each.canary);
+    if (each.name == name) return true;
+  }
   fmt::print(stderr, "crash-test: --canary {}: there is none of that name\n", name);
 #else
   fmt::print(stderr, "crash-test: --canary {}: only crash-test-canary has canaries\n", name);
@@ -130,8 +136,9 @@ int main(int argc, char** argv) {
   const CLI::Option* seed =
       app.add_option("--seed", arguments.seed, "of the first history; each next one has the next number");
   const CLI::Option* one = app.add_option("--history", arguments.history, "run this one history only");
-  app.add_option("--kind", arguments.kind, "which histories: all, power, kill, trouble or damage")
-      ->check(CLI::IsMember({"all", "power", "kill", "trouble", "damage"}));
+  app.add_option("--kind", arguments.kind,
+                 "which histories: all, power, kill, trouble, damage, or pair, those of pairs of cowloop")
+      ->check(CLI::IsMember({"all", "power", "kill", "trouble", "damage", "pair"}));
   app.add_option("--canary", arguments.canary, "break this rule (crash-test-canary only)");
   app.add_flag("--verbose", arguments.verbose, "print the whole trace of a violation, and of --history");
   CLI11_PARSE(app, argc, argv);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "crash/original.h"
 #include "formats/native/codec.h"
 #include "targets/cow/layer_head.h"
 
@@ -45,14 +46,15 @@ void History::watch(SimQueue& queue, const std::string& what) {
 }
 
 HistoryResult History::run() {
-  shape_ = draw_shape(random_);
+  shape_ = options_.pair ? draw_pair(random_) : draw_shape(random_);
   trace_.remark("shape: " + shape_.text());
   make_base();
   make_layer();
   const std::uint64_t lives = random_.between(2, 5);
   for (life_ = 0; life_ < lives && !result_.violation && result_.states < options_.most_states; ++life_) {
     live();
-    if (!result_.violation && !disks_.layers.empty() && random_.chance(25)) run_job();
+    const bool has_jobs = !shape_.pair && !disks_.layers.empty();
+    if (!result_.violation && has_jobs && random_.chance(25)) run_job();
     const bool may_grow = closed_ && disks_.layers.size() < shape_.layers.size();
     if (!result_.violation && may_grow && random_.chance(60)) make_layer();
   }
@@ -156,21 +158,30 @@ void History::live() {
   Disks off = disks_.clone();
   off.lose_power(random_);
   verify(off, "a clean close and power loss", Oracle::Crash::power_loss, false);
-  if (options_.damage && random_.chance(50)) verify_damaged();
+  if (shape_.pair) {
+    ask_original(off, "a clean close and power loss", true);
+  } else if (options_.damage && random_.chance(50)) {
+    verify_damaged();
+  }
 }
 
 void History::act(Stack& stack) {
   Trouble trouble = Trouble::none;
   if (options_.trouble && random_.chance(30)) trouble = static_cast<Trouble>(random_.between(1, 5));
-  const native::Superblock& superblock = stack.top().superblock();
-  Workload workload(random_, oracle_, shape_, stack, superblock.cluster_shift, trouble);
+  const std::uint64_t data_offset = stack.data_offset();
+  Workload workload(random_, oracle_, shape_, stack, stack.cluster_shift(), trouble);
   workload_ = &workload;
   if (over_) workload.freeze();
   oracle_.set_retries(trouble == Trouble::full_paused);
   if (trouble != Trouble::full_paused) stack.device().give_up_waiting();  // what lacks room fails
-  set_trouble(stack, trouble, superblock.data_offset);
-  if (random_.chance(40)) lie_in_wait(stack, superblock.data_offset);
+  set_trouble(stack, trouble, data_offset);
+  if (random_.chance(40)) lie_in_wait(stack, data_offset);
   workload.run(static_cast<unsigned>(random_.between(1, random_.chance(30) ? 60 : 20)));
+  while (shape_.pair && !over_ && !workload.violation() && trouble != Trouble::full_paused &&
+         random_.chance(40)) {
+    tidy_up(stack, workload);
+    if (!over_) workload.run(static_cast<unsigned>(random_.between(1, 20)));
+  }
   if (!over_ && !workload.violation()) end_life(stack, workload);
   if (workload.violation()) {
     complain(fmt::format("life {}: {}", life_, *workload.violation()));
@@ -180,6 +191,19 @@ void History::act(Stack& stack) {
   }
   workload.drain();
   if (workload.violation()) complain(fmt::format("life {}: {}", life_, *workload.violation()));
+}
+
+void History::tidy_up(Stack& stack, Workload& workload) {
+  stack.device().suspend(stack.queue());
+  const Moment since = oracle_.begin_flush();
+  const IoStatus status = stack.device().tidy_up(stack.queue());
+  stack.device().resume();
+  if (over_) return;
+  trace_.remark(fmt::format("tidied up: {}", status.error_number()));
+  if (status.ok()) return oracle_.end_flush(since);
+  if (workload.trouble() != Trouble::anything && !workload.may_have_failed())
+    complain(fmt::format("tidying up failed with error {}", status.error_number()));
+  crash(stack, random_.chance(50));
 }
 
 void History::lie_in_wait(Stack& stack, std::uint64_t data_offset) {
@@ -283,6 +307,12 @@ void History::watch_moments([[maybe_unused]] Stack& stack) {
 #endif
 }
 
+bool History::is_live_dead(Queue& queue, Store& top) {
+  if (shape_.pair) return disks_.live->is_dead();
+  const auto head = read_layer_head(queue, top);
+  return head && disks_.live->is_dead(head->superblock);
+}
+
 Oracle::Crash History::kill_now() {
   if (disks_.layers.empty()) return Oracle::Crash::bare_kill;
   SimDisk& disk = *disks_.layers.back();
@@ -290,8 +320,7 @@ Oracle::Crash History::kill_now() {
   sim::Trace trace;
   SimQueue queue(random, trace);
   SimStore store(queue, disks_.layers.back(), {.name = "layer", .pending_percent = 0});
-  const auto head = read_layer_head(queue, store);
-  const bool dead = head && disks_.live->is_dead(head->superblock);
+  const bool dead = is_live_dead(queue, store);
   // The cache is dropped then, after a failed barrier with what it had marked clean.
   if (dead) return disk.barrier_failed() ? Oracle::Crash::power_loss : Oracle::Crash::bare_kill;
   const bool told = workload_ != nullptr && workload_->may_have_failed();
@@ -323,7 +352,8 @@ void History::crash(Stack& stack, bool kill) {
   oracle_.crashed(how);
   verify(disks_, fmt::format("{} at step {} of life {}", name_of(how), stack.queue().steps(), life_), how,
          true);
-  if (options_.damage && !result_.violation && !disks_.layers.empty() && random_.chance(15)) verify_damaged();
+  if (options_.damage && !result_.violation && !disks_.layers.empty() && !shape_.pair && random_.chance(15))
+    verify_damaged();
 }
 
 std::vector<Range> History::known_ranges() const {
@@ -347,11 +377,26 @@ void History::verify(const Disks& disks, const std::string& when, Oracle::Crash 
   sim::Trace trace;
   Stack stack(random, trace, shape_);
   watch(stack.queue(), "reading after " + when);
+  if (shape_.pair && how == Oracle::Crash::power_loss && !disks.layers.empty())
+    ask_original(disks, when, false);
   auto opened = stack.open(disks, random.chance(40), random.chance(25) ? shape_.pending_percent : 0);
   if (!opened) return complain(fmt::format("after {}: cannot open: {}", when, opened.error().text()));
   read_known(stack, when, how, settle);
   verifying_ = false;
   trace_.note("verified", "", result_.states, trace.hash());
+}
+
+void History::ask_original(const Disks& disks, const std::string& when, bool clean) {
+  Original original(*disks.base, *disks.layers.front());
+  if (auto wrong = original.open(clean ? Original::Mark::refused : Original::Mark::accepted))
+    return complain(fmt::format("after {}: the original: {}", when, *wrong));
+  std::vector<std::byte> bytes;
+  for (const Range& range : known_ranges()) {
+    bytes.assign(range.length, std::byte{0x5A});
+    original.read(range.offset, bytes);
+    if (auto wrong = oracle_.check_after_crash(Oracle::Crash::power_loss, range.offset, bytes))
+      return complain(fmt::format("after {}: the original shows: {}", when, *wrong));
+  }
 }
 
 void History::read_known(Stack& stack, const std::string& when, Oracle::Crash how, bool settle) {

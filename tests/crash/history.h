@@ -25,6 +25,7 @@ struct HistoryOptions {
   bool kill = true;
   bool trouble = true;                                                    // failing disks
   bool damage = true;                                                     // bit rot and misdirected writes
+  bool pair = false;                                                      // a pair of cowloop, no layers
   bool record = false;                                                    // keep the trace as text
   std::uint64_t most_states = std::numeric_limits<std::uint64_t>::max();  // it ends early after so many
   // Told when the simulation can't go on because everybody waits; must not return.
@@ -61,6 +62,8 @@ class History {
   bool try_make_layer(const std::shared_ptr<sim::SimDisk>& disk, std::uint64_t crash_step);
   void live();
   void act(Stack& stack);
+  // What a sync does to a pair.
+  void tidy_up(Stack& stack, Workload& workload);
   void end_life(Stack& stack, Workload& workload);
   void close(Stack& stack, Workload& workload);
   void set_trouble(Stack& stack, Trouble trouble, std::uint64_t data_offset);
@@ -75,7 +78,10 @@ class History {
   void verify(const Disks& disks, const std::string& when, std::optional<Oracle::Crash> settle) {
     verify(disks, when, settle.value_or(Oracle::Crash::power_loss), settle.has_value());
   }
+  // What the original would show of a pair, and what has to be so of the file.
+  void ask_original(const Disks& disks, const std::string& when, bool clean);
   void read_known(Stack& stack, const std::string& when, Oracle::Crash how, bool settle);
+  [[nodiscard]] bool is_live_dead(Queue& queue, Store& top);
   // What a kill at this moment leaves.
   [[nodiscard]] Oracle::Crash kill_now();
   // Lets the process be killed between two instructions where a canary build has a moment for it.

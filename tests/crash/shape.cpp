@@ -93,6 +93,33 @@ Shape draw_shape(Chooser& chooser) {
   return shape;
 }
 
+// A page of the bitmap has 32,768 blocks of 1 KiB, and each of its sectors 4,096: requests go to where they meet.
+Shape draw_pair(Chooser& chooser) {
+  constexpr std::uint64_t k_block = 1024;
+  constexpr std::uint64_t k_sector_span = 4096 * k_block;
+  constexpr std::uint64_t k_map_page_span = 8 * k_sector_span;
+  Shape shape;
+  shape.pair = true;
+  shape.narrow = chooser.chance(40);
+  shape.pending_percent = chooser.chance(20) ? 100 : static_cast<unsigned>(chooser.between(10, 90));
+  shape.depth = static_cast<unsigned>(chooser.chance(25) ? 1 : chooser.between(2, 6));
+  shape.live = chooser.chance(70);
+  const bool large = chooser.chance(30);
+  std::uint64_t blocks = chooser.between(1, chooser.chance(30) ? 3 : 48);
+  if (large) blocks = chooser.between(1, 2) * k_map_page_span / k_block + chooser.between(1, 5000);
+  shape.layers.push_back({blocks * k_block, 10, chooser.chance(80)});
+  shape.base_bytes = blocks * k_block + (chooser.chance(40) ? k_sector_bytes : 0);
+  if (!large) {
+    add_window(shape, 0, blocks * k_block);
+    return shape;
+  }
+  add_window(shape, 0, 4 * k_block);
+  add_window(shape, k_sector_span - 2 * k_block, k_sector_span + 3 * k_block);
+  add_window(shape, k_map_page_span - 3 * k_block, k_map_page_span + 2 * k_block);
+  add_window(shape, (blocks - 2) * k_block, blocks * k_block);
+  return shape;
+}
+
 std::string Shape::text() const {
   std::string text =
       fmt::format("base {} bytes{}, {}% pending, {} in flight, {}live state, layers", base_bytes,
@@ -102,6 +129,7 @@ std::string Shape::text() const {
                         (1U << layer.cluster_shift) / 1024, layer.punches ? "" : ", no holes");
   }
   if (!ring) text += ", no ring";
+  if (pair) text += narrow ? ", a pair of 32 bits" : ", a pair";
   text += ", windows";
   for (const Range& window : windows) text += fmt::format(" {:#x}+{:#x}", window.offset, window.length);
   return text;

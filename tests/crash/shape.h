@@ -26,10 +26,13 @@ struct Shape {
   unsigned depth = 1;              // requests in flight at a time
   bool ring = true;                // small flushes go to the commit ring
   bool live = false;               // whether layers have live states
+  bool pair = false;    // of cowloop: the only layer is a cowfile over the base, which is its read-only file
+  bool narrow = false;  // in the layout of 32-bit machines
 
   [[nodiscard]] std::string text() const;
 };
 
 [[nodiscard]] Shape draw_shape(sim::Chooser& chooser);
+[[nodiscard]] Shape draw_pair(sim::Chooser& chooser);
 
 }  // namespace oxbow::crash

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include "crash/sim_target.h"
+#include "stores/blocking.h"
 #include "targets/cow/layer_file.h"
+#include "targets/cowloop/pair_checks.h"
 
 namespace oxbow::crash {
 
@@ -36,6 +38,15 @@ void Disks::drop_caches(sim::Chooser& chooser) {
 Stack::~Stack() {
   device_.reset();
   top_.reset();
+  pair_.reset();
+}
+
+std::uint32_t Stack::cluster_shift() const noexcept {
+  return pair_ != nullptr ? 10 : top_->superblock().cluster_shift;
+}
+
+std::uint64_t Stack::data_offset() const noexcept {
+  return pair_ != nullptr ? pair_->head().data_offset : top_->superblock().data_offset;
 }
 
 std::shared_ptr<SimStore> Stack::add_store(const std::shared_ptr<SimDisk>& disk, std::string name,
@@ -65,7 +76,13 @@ Result<void> Stack::open(const Disks& disks, bool writable, unsigned pending_per
 Result<bool> Stack::open_once(const Disks& disks, bool writable, unsigned pending_percent) {
   device_.reset();
   top_.reset();
+  pair_.reset();
   stores_.clear();
+  if (shape_.pair && !disks.layers.empty()) {
+    const auto opened = open_pair(disks, writable, pending_percent);
+    if (!opened) return std::unexpected(opened.error());
+    return false;
+  }
   std::shared_ptr<Target> below;
   if (disks.base != nullptr) {
     below = std::make_shared<SimTarget>(add_store(disks.base, "base", false, true, pending_percent), false);
@@ -94,16 +111,49 @@ Result<bool> Stack::open_once(const Disks& disks, bool writable, unsigned pendin
     top_ = std::move(*opened);
     below = top_;
   }
+  make_device(below, writable);
+  return false;
+}
+
+void Stack::make_device(std::shared_ptr<Target> target, bool writable) {
   device_ = std::make_unique<Device>(
-      below,
+      std::move(target),
       Device::Options{.name = "sim", .read_only = !writable, .on_full = OnFull::pause, .log = &pauses_},
       queue_);
-  return false;
+}
+
+Result<void> Stack::open_pair(const Disks& disks, bool writable, unsigned pending_percent) {
+  auto base = add_store(disks.base, "base", false, true, pending_percent);
+  auto cowfile =
+      add_store(disks.layers.front(), "cowfile", writable, shape_.layers.front().punches, pending_percent);
+  CowloopTarget::Options options{.writable = writable};
+  if (auto chosen = disks.live->choose(queue_, *cowfile, shape_.live, options); !chosen) return chosen;
+  auto opened = CowloopTarget::open(queue_, std::move(cowfile), std::move(base), std::move(options));
+  if (!opened) return std::unexpected(opened.error());
+  pair_ = std::move(*opened);
+  make_device(pair_, writable);
+  return {};
+}
+
+Result<void> Stack::format_pair(const Disks& disks, SimStore& store) {
+  auto base = add_store(disks.base, "base", false, true, shape_.pending_percent);
+  const auto fingerprint = cowloop::fingerprint_of(queue_, "cannot create cowfile", *base);
+  if (!fingerprint) return std::unexpected(fingerprint.error());
+  const auto layout = shape_.narrow ? cowloop::Layout::bytes_4 : cowloop::Layout::bytes_8;
+  const auto head =
+      cowloop::fresh_head(layout, cowloop::blocks_of(shape_.layers.front().size_bytes), *fingerprint);
+  if (auto written = cowloop::write_fresh(queue_, "cannot create cowfile", store, head); !written)
+    return written;
+  const IoStatus synced = sync_blocking(queue_, store);
+  if (synced.ok()) return {};
+  return std::unexpected(Error::from_errno("cannot create cowfile", "new", synced.error_number()));
 }
 
 Result<void> Stack::format(const Disks& disks, const std::shared_ptr<SimDisk>& disk, std::uint64_t salt) {
   const std::size_t number = disks.layers.size();
   const LayerShape& shape = shape_.layers[number];
+  if (shape_.pair)
+    return format_pair(disks, *add_store(disk, "new", true, shape.punches, shape_.pending_percent));
   LayerDescription description;
   description.size_bytes = shape.size_bytes;
   description.cluster_shift = shape.cluster_shift;

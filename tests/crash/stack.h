@@ -14,6 +14,7 @@
 #include "oxbow/error.h"
 #include "sim/sim_store.h"
 #include "targets/cow/cow_target.h"
+#include "targets/cowloop/cowloop_target.h"
 
 namespace oxbow::crash {
 
@@ -60,6 +61,9 @@ class Stack {
   [[nodiscard]] sim::SimQueue& queue() noexcept { return queue_; }
   [[nodiscard]] Device& device() noexcept { return *device_; }
   [[nodiscard]] CowTarget& top() noexcept { return *top_; }
+  // Of the topmost layer, or of the cowfile.
+  [[nodiscard]] std::uint32_t cluster_shift() const noexcept;
+  [[nodiscard]] std::uint64_t data_offset() const noexcept;
   // Which pause for lack of room the device is in, counted from 1; 0 when it is in none.
   [[nodiscard]] std::uint64_t pause() const noexcept { return pauses_.now(); }
   // Of the base and the layers, lowest first.
@@ -80,6 +84,9 @@ class Stack {
 
   // Answers whether the layer has to be opened for writing first.
   [[nodiscard]] Result<bool> open_once(const Disks& disks, bool writable, unsigned pending_percent);
+  [[nodiscard]] Result<void> open_pair(const Disks& disks, bool writable, unsigned pending_percent);
+  [[nodiscard]] Result<void> format_pair(const Disks& disks, sim::SimStore& store);
+  void make_device(std::shared_ptr<Target> target, bool writable);
   [[nodiscard]] std::shared_ptr<sim::SimStore> add_store(const std::shared_ptr<sim::SimDisk>& disk,
                                                          std::string name, bool writable, bool punches,
                                                          unsigned pending_percent);
@@ -89,6 +96,7 @@ class Stack {
   Pauses pauses_;
   std::vector<std::shared_ptr<sim::SimStore>> stores_;
   std::shared_ptr<CowTarget> top_;
+  std::shared_ptr<CowloopTarget> pair_;
   std::unique_ptr<Device> device_;
 };
 
