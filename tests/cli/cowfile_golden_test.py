@@ -82,8 +82,8 @@ class CowfileGoldenTest(CommandTest):
                              (1, "oxbow: checked cowfile: cow: it is damaged in 1 place\n"))
             self.assertEqual(done.stdout,
                              "damage: head: it is dirty: its bitmap may lack blocks that were written [bytes 0 to "
-                             "1023 of the file]\nchecked: head, bitmap of 8200 blocks; 5 blocks in use\n3 blocks hold something "
-                             "and are not marked in the bitmap\n")
+                             "1023 of the file]\nchecked: head, bitmap of 8200 blocks; 5 blocks in use\n3 blocks "
+                             "hold something and are not marked in the bitmap\n")
 
     def test_merge(self):
         for width in WIDTHS:
