@@ -336,7 +336,7 @@ TEST_F(CowfileJobs, RepairOfAFileKeptInOrderCountsAlone) {
   CowfileBytes file{
       .flags = 1, .used = k_all_ones, .data = {{3, block_of(7)}, {4, block_of(8)}}, .less_bits = {4}};
   Bytes bytes = file.make();
-  bytes[512] = std::byte{0xee};  // of another boot
+  bytes[512] = bytes[528] = std::byte{0xee};  // of another boot
   auto report = repair_cowfile(queue_, put("cow", bytes), {});
   ASSERT_TRUE(report) << report.error().text();
   EXPECT_EQ(report->corrected, 0U) << "what is not marked was not flushed";

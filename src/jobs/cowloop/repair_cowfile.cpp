@@ -12,6 +12,7 @@
 #include "os/boot_id.h"
 #include "stores/blocking.h"
 #include "targets/cowloop/bitmap_survey.h"
+#include "targets/cowloop/cowloop_live.h"
 #include "targets/cowloop/pair_checks.h"
 
 namespace oxbow::cowloop {
@@ -80,7 +81,7 @@ Result<void> Repair::check_repairable() {
   file_bytes_ = cowfile_.size();
   report_.needed = head.dirty || options_.force;
   if (options_.force) return {};
-  if (head.kept_in_order() && head.boot_id != Uuid{} && head.boot_id == boot_id())
+  if (names_live(head, boot_id()))
     return refuse(
         "a process that had it open was killed, and what it had written may be newer than the file: serving "
         "it goes on "
