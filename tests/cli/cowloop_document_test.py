@@ -5,6 +5,7 @@
 import contextlib
 import gzip
 import hashlib
+import json
 import os
 import re
 import signal
@@ -129,6 +130,24 @@ class CowloopDocumentTest(CowloopTest):
                     self.assertLess(time.monotonic(), end)
                     time.sleep(0.02)
 
+    def test_what_the_driver_told_is_told(self):
+        server = self.serve("--cowloop", "disk.img", "work.cow", "--name", "work")
+        self.qemu_io(server.uri, "write -P 9 50k 1k", "read 3k 1k", "read 10k 1k", "read 11k 1k")
+        status = json.loads(self.succeed("status", "--json", "work"))
+        found = {}
+        for line in document().split("<!-- status -->\n")[1].split("\n\n")[0].splitlines()[2:]:
+            for field in re.findall(r"`([^`]+)`", line):
+                value = status
+                for part in [] if field == "cowlist" else field.split("."):
+                    value = value[int(part) if part.isdigit() else part]
+                found[field] = value
+        del found["cowlist"]
+        self.assertEqual(found, {
+            "state": "writable", "failure": None, "clients": [], "process.pid": server.process.pid,
+            "table.0.chain.1.store": self.path("disk.img"), "statistics.below_reads": 2,
+            "table.0.chain.0.store": self.path("work.cow"), "table.0.chain.0.state": "dirty",
+            "table.0.chain.0.used": 4, "statistics.own_reads": 1, "statistics.writes": 1})
+
     def test_conversions(self):
         rows = table("convert")
         self.assertEqual(len(rows), 4)
@@ -172,7 +191,7 @@ class CowloopDocumentTest(CowloopTest):
         tables = {line for kind in ("files", "served", "oxbow", "convert") for row in table(kind) for line in row}
         for line in re.findall(r"`((?:oxbow|cow\w+) [^`]+)`", document()):
             if line.replace("\\|", "|") not in tables:
-                self.assertIn(line, ("cowpack -p", "cowpack -p -z", "oxbow merge"))
+                self.assertIn(line, ("cowpack -p", "cowpack -p -z", "oxbow merge", "oxbow status --json work"))
         help_texts = "".join(self.succeed(command, "--help") for command in ("serve", "check", "merge", "convert"))
         for option in re.findall(r"`(--[\w-]+)`", document()):
             self.assertRegex(help_texts, rf"\n  {option}\b")
