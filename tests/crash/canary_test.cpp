@@ -6,16 +6,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 #include <vector>
 
 #include "crash/history.h"
 #include "crash/job_scene.h"
-#include "stores/file/barrier.h"
 #include "support/effort.h"
 
 namespace oxbow::crash {
@@ -97,41 +93,6 @@ INSTANTIATE_TEST_SUITE_P(, Canaries, testing::ValuesIn(k_canary_names), [](const
   std::ranges::replace(name, '-', '_');
   return name;
 });
-
-// A durable write takes the kernel's error beside the second sync; it had looked at the count before the first one.
-TEST(Barrier, ASyncHearsOfADurableWriteThatBeganBesideTheOneBefore) {
-  Barrier barrier;
-  std::atomic<int> stage{0};
-  const auto reach = [&stage](int to) {
-    while (stage != to) std::this_thread::yield();
-  };
-  const auto main_thread = std::this_thread::get_id();
-  set_canary_moment([&] {
-    if (std::this_thread::get_id() == main_thread || stage != 0) return;
-    stage = 1;
-    reach(2);
-  });
-  std::thread writer([&] {
-    const IoStatus status = barrier.durable_write([&] {
-      stage = 3;
-      reach(4);
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      return IoStatus::error(EIO);
-    });
-    EXPECT_EQ(status, IoStatus::error(EIO));
-  });
-  reach(1);
-  EXPECT_TRUE(barrier.sync([] { return IoStatus{}; }).ok());
-  stage = 2;
-  reach(3);
-  const IoStatus synced = barrier.sync([&] {
-    stage = 4;
-    return IoStatus{};
-  });
-  EXPECT_EQ(synced, IoStatus::error(EIO));
-  writer.join();
-  set_canary_moment({});
-}
 
 // What breaks in pairs of cowloop: their own rules, and those of layers that are theirs too.
 constexpr std::array k_shared_canaries{

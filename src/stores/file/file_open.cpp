@@ -109,6 +109,9 @@ Result<std::shared_ptr<FileStore>> FileStore::make_direct(UniqueFd fd, const std
 
 void FileStore::drop_cache() noexcept {
   views_.drop();  // what is mapped stays
+  // Only what needs no writing is dropped. An error is of what the caller doesn't rely on; the second time all is
+  // tried that the first one gave up.
+  if (::fdatasync(fd_.get()) != 0) (void)::fdatasync(fd_.get());
   // Advice: where it isn't followed, what is read is what was read before.
   (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
 }

@@ -25,6 +25,7 @@ FileStore::FileStore(UniqueFd fd, std::string path, const FileOptions& options, 
       options_(options),
       identity_(identity),
       size_(identity.size_bytes),
+      for_durable_(fd_.get()),
       space_(fd_.get(), identity.block_device, grain_bytes),
       reserve_(fd_.get(), identity.block_device ? 0 : options.reserve_bytes),
       views_(fd_.get(), identity.size_bytes) {}
@@ -60,20 +61,24 @@ Progress FileStore::write(Io& io, std::uint64_t at, WriteMode mode) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   const Range range{at, iov_bytes(io.iov)};
   assert(range.fits(size()));
-  const IoStatus status = mode == WriteMode::cached
-                              ? write_all(fd_.get(), at, io.iov)
-                              : barrier_.durable_write([&] { return write_durably(at, io.iov); });
+  const IoStatus status =
+      mode == WriteMode::cached ? write_all(fd_.get(), at, io.iov) : write_durably(at, io.iov);
   if (status.ok()) views_.was_written(range);
   return Progress::done(status);
 }
 
 IoStatus FileStore::write_durably(std::uint64_t at, IovList& iov) noexcept {
+  if (const DescriptionPool::Lease own = for_durable_.take()) return write_durably(own.fd(), at, iov);
+  return barrier_.durable_write([&] { return write_durably(fd_.get(), at, iov); });
+}
+
+IoStatus FileStore::write_durably(int fd, std::uint64_t at, IovList& iov) noexcept {
   IovList again = iov;
-  const IoStatus status = write_all(fd_.get(), at, iov, RWF_DSYNC);
+  const IoStatus status = write_all(fd, at, iov, RWF_DSYNC);
   if (!status.is_lack_of_room()) return status;
   // Was there no room for the bytes, or did writing back run out of it, which is a failed barrier? The first fails
   // again without one.
-  return write_all(fd_.get(), at, again).ok() ? IoStatus::error(EIO) : status;
+  return write_all(fd, at, again).ok() ? IoStatus::error(EIO) : status;
 }
 
 Progress FileStore::zero(Io& /*io*/, Range range, ZeroMode mode) noexcept {

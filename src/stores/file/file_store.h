@@ -12,6 +12,7 @@
 #include "os/iov.h"
 #include "oxbow/error.h"
 #include "stores/file/barrier.h"
+#include "stores/file/description_pool.h"
 #include "stores/file/file_space.h"
 #include "stores/file/file_views.h"
 #include "stores/file/reserve.h"
@@ -57,8 +58,9 @@ class FileStore : public Store {
   [[nodiscard]] Result<FileIdentity> durable_identity();
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] virtual bool direct() const noexcept { return false; }
-  // Forgets what the page cache holds of the file, but for what still has to be written: after a failed
-  // barrier Linux keeps pages that never reached the medium and calls them clean. Views stay valid.
+  // Forgets what the page cache holds of the file, so that what is read is what the medium has: after a failed barrier
+  // Linux keeps pages that never reached it and calls them clean. Writes what still has to be written first, and takes
+  // what errors there were. Views stay valid. Blocks.
   void drop_cache() noexcept;
   // For sending from it; borrowed, as long as the store. -1 with direct I/O.
   [[nodiscard]] int descriptor() const noexcept { return direct() ? -1 : fd_.get(); }
@@ -104,6 +106,7 @@ class FileStore : public Store {
   [[nodiscard]] IoStatus write_durably(std::uint64_t at, IovList& iov) noexcept;
   // fdatasync or fsync.
   [[nodiscard]] IoStatus sync_with(int (*call)(int)) noexcept;
+  [[nodiscard]] static IoStatus write_durably(int fd, std::uint64_t at, IovList& iov) noexcept;
   // From `at` on, alike: fills `piece` and returns true, or false when the file doesn't tell.
   [[nodiscard]] bool find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept;
 
@@ -115,7 +118,8 @@ class FileStore : public Store {
   std::atomic<std::uint64_t> size_;
   std::atomic<LockMode> lock_{LockMode::none};
   std::atomic<bool> no_nowait_{false};  // the file system doesn't know RWF_NOWAIT
-  Barrier barrier_;
+  Barrier barrier_;                     // of fd_
+  DescriptionPool for_durable_;         // each durable write has one of its own
   FileSpace space_;
   Reserve reserve_;
   FileViews views_;
