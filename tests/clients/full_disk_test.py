@@ -124,8 +124,9 @@ class FullDisk(CommandTest):
         reader.flush()
         sent = self.fill(writer)
         flusher.submit(nbd.FLUSH)
-        for number in range(140):  # more than a connection's requests: nothing more is received from it
-            leaver.submit(nbd.WRITE, 150 * MIB + number * 64 * KIB, 4096, b"l" * 4096)
+        # More than a connection's requests: nothing more is received from it, and the socket has to hold the rest.
+        for number in range(140):
+            leaver.submit(nbd.WRITE, 150 * MIB + number * 64 * KIB, 512, b"l" * 512)
         self.wait_until(lambda status: status["paused"]["flushes"] >= 1 and len(status["clients"]) == 4, "the flush")
         paused = self.status()["paused"]
         self.assertEqual(paused["reason"], "No space left on device")
