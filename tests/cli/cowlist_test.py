@@ -95,6 +95,10 @@ class CowlistTest(CowloopTest):
             self.assertEqual((done.returncode, done.stdout), (1, ""))
             self.assertRegex(done.stderr, r"\Abad\.cow is not a valid cowfile \([^\n]*big-endian[^\n]*\)\n\Z")
 
+    def test_output_that_cannot_be_written(self):
+        self.make("work.cow", Cowfile(BASE, self.blocks).file())
+        self.check_full_output("cowlist", "work.cow")
+
     def test_usage(self):
         self.check_usage("cowlist", "Usage: {} cowfile\n", [])
 

@@ -26,6 +26,15 @@ class CowloopTest(CommandTest):
         done = self.run_tool(name, *args, stdin=stdin)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (status, out, err), (name, args))
 
+    def check_full_output(self, name, *args, stdin="", why="No space left on device"):
+        """Output that can't be written is an error."""
+        self.run_tool(name)  # makes the link
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([name, *args], executable=self.path(f"bin/{name}"), cwd=self.folder, text=True,
+                                  env=self.environment, input=stdin, stdout=full, stderr=subprocess.PIPE,
+                                  timeout=SECONDS, check=False)
+        self.assertEqual((done.returncode, done.stderr), (1, f"{name}: cannot print: standard output: {why}\n"))
+
     def check_usage(self, name, text, *wrong):
         """Each of the wrong argument lists is answered with the usage, as is --help, on the other stream."""
         for args in wrong:

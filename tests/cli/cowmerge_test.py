@@ -137,6 +137,11 @@ class CowmergeTest(CowloopTest):
                 self.tool("cowmerge", *args, stdin="Y\n", status=1,
                           err=f"cowmerge - can not open {name}: No such file or directory\n")
 
+    def test_a_question_that_cannot_be_asked(self):
+        self.make("work.cow", Cowfile(BASE, self.blocks).file())
+        with self.nothing_written():
+            self.check_full_output("cowmerge", "disk.img", "work.cow", stdin="Y\n")
+
     def test_usage(self):
         self.check_usage("cowmerge", USAGE, [], ["disk.img"], ["disk.img", "work.cow", "more"])
 

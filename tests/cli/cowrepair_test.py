@@ -149,6 +149,13 @@ class CowrepairTest(CowloopTest):
         self.tool("cowrepair", "folder", status=1,
                   err="folder is not a valid cowfile (it is not a regular file)\n")
 
+    def test_output_that_cannot_be_written(self):
+        # More lines than are kept until they are written; the file is repaired all the same.
+        lost = Cowfile(BASE, {number: block(str(number)) for number in range(100)})
+        self.make("work.cow", Cowfile(BASE, lost.blocks, flags=DIRTY, used=0, bits=[]).file())
+        self.check_full_output("cowrepair", "-v", "work.cow")
+        self.assertEqual(self.content(), lost.file())
+
     def test_usage(self):
         self.check_usage("cowrepair", USAGE, [], ["-f"], ["-n", "-v"], ["one.cow", "two.cow"])
         self.make("work.cow", self.broken())

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "cli/command.h"
 #include "cli/cowloop/read_head.h"
 #include "cli/cowloop/words.h"
 #include "cli/progress.h"
@@ -60,8 +61,9 @@ Result<std::optional<std::uint64_t>> ask_and_merge(Queue& queue, const std::stri
                                                    const std::string& cowfile) {
   auto merge = cowloop::CowfileMerge::open(queue, base, cowfile);
   if (!merge) return std::unexpected(merge.error());
-  fmt::print("Really want to modify {} with updates from {} (Y/N)? ", base, cowfile);
-  std::fflush(stdout);
+  const auto asked =
+      print(fmt::format("Really want to modify {} with updates from {} (Y/N)? ", base, cowfile));
+  if (!asked) return std::unexpected(asked.error());
   if (std::getchar() != 'Y') return std::nullopt;
   ProgressBar bar("merging");
   const auto merged = (*merge)->run(cowloop::Afterwards::keep, bar.feed());

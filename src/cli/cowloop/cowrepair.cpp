@@ -57,11 +57,13 @@ std::optional<int> look_at_head(const Arguments& arguments) {
   return end(fmt::format("cowfile {} is not dirty", arguments.path), k_done);
 }
 
-// There may be as many lines as blocks, so they are not collected.
+// There may be as many lines as blocks, so they are not collected. That they could be printed is looked at in the end.
 void print_corrections(Range blocks) {
   for (std::uint64_t block = blocks.offset; block < blocks.end(); ++block)
-    fmt::print("data block {:>9} (offset {:>11}) not marked in bitmap; corrected\n", block,
-               block * cowloop::k_block_bytes);
+    std::fputs(fmt::format("data block {:>9} (offset {:>11}) not marked in bitmap; corrected\n", block,
+                           block * cowloop::k_block_bytes)
+                   .c_str(),
+               stdout);
 }
 
 }  // namespace

@@ -8,11 +8,13 @@
 namespace oxbow::cowloop_commands {
 
 int tell(const Call& call, const std::string& text) {
-  if (const auto printed = print(text); !printed) {
-    complain(call, printed.error());
-    return k_failed;
-  }
-  return k_done;
+  auto printed = print(text);
+  // Of lines before it, which nobody looked after.
+  if (printed && std::ferror(stdout) != 0)
+    printed = std::unexpected(Error("cannot print", "standard output", "some of it is lost"));
+  if (printed) return k_done;
+  complain(call, printed.error());
+  return k_failed;
 }
 
 void complain(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); }
