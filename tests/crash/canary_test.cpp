@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "crash/cowfile_scene.h"
 #include "crash/history.h"
 #include "crash/job_scene.h"
 #include "support/effort.h"
@@ -93,6 +94,29 @@ INSTANTIATE_TEST_SUITE_P(, Canaries, testing::ValuesIn(k_canary_names), [](const
   std::ranges::replace(name, '-', '_');
   return name;
 });
+
+// Rules of a merge of layers that hold for that of a cowfile too.
+class CowfileCanaries : public testing::TestWithParam<Canary> {};
+
+TEST_P(CowfileCanaries, AreCaught) {
+  set_canary(GetParam());
+  Outcome outcome;
+  const std::uint64_t first = test::seed();
+  for (std::uint64_t seed = first; outcome.states < k_most_states && !outcome.violation; ++seed) {
+    CowfileScene scene(CowfileJob::merge, {.punches = true}, seed);
+    const std::uint64_t steps = scene.length().steps;
+    for (std::uint64_t step = 0; step <= steps && !outcome.violation; ++step, ++outcome.states)
+      outcome.violation = scene.cut_off(step, CowfileScene::End::power_loss);
+  }
+  set_canary(Canary::none);
+  ASSERT_TRUE(outcome.violation) << "survived " << outcome.states << " states";
+  std::printf("caught after %llu states: %s\n", static_cast<unsigned long long>(outcome.states),
+              outcome.violation->c_str());
+}
+
+INSTANTIATE_TEST_SUITE_P(, CowfileCanaries,
+                         testing::Values(Canary::merge_without_flag, Canary::merge_ends_early,
+                                         Canary::merge_punches_first));
 
 // What breaks in pairs of cowloop: their own rules, and those of layers that are theirs too.
 constexpr std::array k_shared_canaries{

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "os/canary.h"
 #include "stores/blocking.h"
 #include "targets/cowloop/bitmap_survey.h"
 #include "targets/cowloop/pair_checks.h"
@@ -31,7 +32,12 @@ class Merger {
     if (auto begun = begin(); !begun) return begun;
     const auto copied = for_each_run(queue_, k_what, cowfile_, head_, [&](Range run) { return copy(run); });
     if (!copied) return copied;
-    if (auto synced = outcome(base_, sync_blocking(queue_, base_)); !synced) return synced;
+    if (canary(Canary::merge_punches_first)) {
+      if (auto discarded = discard_data(); !discarded) return discarded;
+    }
+    if (!canary(Canary::merge_ends_early)) {
+      if (auto synced = outcome(base_, sync_blocking(queue_, base_)); !synced) return synced;
+    }
     return end(afterwards);
   }
 
@@ -46,6 +52,7 @@ class Merger {
   }
   // The mark of a merge that was cut off may be in the page cache alone.
   [[nodiscard]] Result<void> begin() {
+    if (canary(Canary::merge_without_flag)) return {};
     if (head_.merging) return put_head();
     const auto rest = fingerprint_of_rest(queue_, k_what, base_, cowfile_, head_);
     if (!rest) return std::unexpected(rest.error());
@@ -56,6 +63,7 @@ class Merger {
   [[nodiscard]] Result<void> copy_data(Range piece);
   [[nodiscard]] Result<void> end(Afterwards afterwards);
   [[nodiscard]] Result<void> empty();
+  [[nodiscard]] Result<void> discard_data();
 
   Queue& queue_;
   Store& cowfile_;
@@ -118,7 +126,11 @@ Result<void> Merger::empty() {
   if (!done) return done;
   head_.dirty = false;
   head_.used_blocks = 0;
-  if (auto put = put_head(); !put) return put;
+  auto put = put_head();
+  return put ? discard_data() : put;
+}
+
+Result<void> Merger::discard_data() {
   if (cowfile_.size() <= head_.data_offset) return {};
   const Range data{head_.data_offset, cowfile_.size() - head_.data_offset};
   return outcome(cowfile_, run_blocking(queue_, [&](Io& io) { return cowfile_.discard(io, data); }));
