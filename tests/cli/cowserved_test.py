@@ -152,7 +152,7 @@ class CowServedTest(CowloopTest):
             self.assertEqual(total, self.kib()[0])
             self.assertLess(abs(available - self.kib()[1]), 2 << 20)
         # Thresholds that are reached already.
-        for threshold in (str(1 << 50), "0x7fffffffffffffff", "99999999999999999999999", "0777777777777777777",
+        for threshold in (str(self.kib()[1] + (4 << 20)), str(1 << 50), "0x7fffffffffffffff", "99999999999999999999999", "0777777777777777777",
                           "+99999999999999",
                           " 99999999999999"):
             self.watch("work", threshold)
@@ -165,7 +165,8 @@ class CowServedTest(CowloopTest):
     def test_waiting_until_it_is_short(self):
         server = self.serve_pair()
         self.run_tool("cowwatch")  # makes the link
-        waiting = subprocess.Popen(["cowwatch", "work", "0"], executable=self.path("bin/cowwatch"), text=True,
+        half = str(self.kib()[1] // 2)
+        waiting = subprocess.Popen(["cowwatch", "work", half], executable=self.path("bin/cowwatch"), text=True,
                                    env=self.environment, cwd=self.folder, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE)
         time.sleep(1.2)
