@@ -116,7 +116,9 @@ std::string to_json(const CowfileCheck& check, const std::string& path, bool dat
 // Prints as it goes, for there may be many. Thread safety: none.
 class Corrections {
  public:
-  Corrections(bool dry_run, bool json) : word_(dry_run ? "would mark" : "marked"), json_(json) {}
+  // `bar` stands in the way of what is printed; borrowed.
+  Corrections(bool dry_run, bool json, ProgressBar& bar)
+      : word_(dry_run ? "would mark" : "marked"), json_(json), bar_(bar) {}
 
   void add(Range blocks) {
     if (json_) {
@@ -129,6 +131,7 @@ class Corrections {
     if (text_.size() >= k_print_bytes) flush();
   }
   void flush() {
+    bar_.clear();
     if (auto printed = print(std::exchange(text_, {})); !printed && !failed_) failed_ = printed.error();
   }
   [[nodiscard]] const std::optional<Error>& failed() const noexcept { return failed_; }
@@ -138,6 +141,7 @@ class Corrections {
   static constexpr std::size_t k_print_bytes = 64 << 10;
   const char* word_;
   bool json_;
+  ProgressBar& bar_;
   std::string text_;
   Json list_ = Json::array();
   std::optional<Error> failed_;
@@ -202,10 +206,13 @@ ExitStatus check_cowfile(const std::string& path, const std::optional<std::strin
 
 ExitStatus repair_cowfile(const std::string& path, bool dry_run, bool force, bool json) {
   Queue queue;
-  Corrections corrections(dry_run, json);
-  const auto repair = cowloop::repair_cowfile(
-      queue, path,
-      {.dry_run = dry_run, .force = force, .on_corrected = [&](Range blocks) { corrections.add(blocks); }});
+  ProgressBar bar("reading");
+  Corrections corrections(dry_run, json, bar);
+  const auto repair = cowloop::repair_cowfile(queue, path,
+                                              {.dry_run = dry_run,
+                                               .force = force,
+                                               .on_corrected = [&](Range blocks) { corrections.add(blocks); },
+                                               .progress = bar.feed()});
   corrections.flush();
   if (!repair) return fail(repair.error());
   if (corrections.failed()) return fail(*corrections.failed());

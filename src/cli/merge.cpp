@@ -36,7 +36,12 @@ std::string question(const MergeOutlook& outlook, const std::string& layer) {
 }
 
 ExitStatus merge(const MergeArguments& arguments) {
-  if (is_cowfile(arguments.layer)) return merge_cowfile(arguments.layer, arguments.base, arguments.yes);
+  if (is_cowfile(arguments.layer)) {
+    const std::string wrong = arguments.accept_base ? "--accept-base" : "";
+    if (auto refused = refuse_option(wrong, "cannot merge cowfile", arguments.layer, "layers"); !refused)
+      return fail(refused.error());
+    return merge_cowfile(arguments.layer, arguments.base, arguments.yes);
+  }
   if (auto refused =
           refuse_option(arguments.base ? "--base" : "", "cannot merge layer", arguments.layer, "cowfiles");
       !refused)

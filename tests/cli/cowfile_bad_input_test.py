@@ -238,6 +238,8 @@ class CowfileBadInputTest(CommandTest):
         with self.nothing_written():
             self.refuse(1, "cannot merge cowfile: cow: a cowfile doesn't know its read-only file: --base names it",
                         "merge", "--yes", "cow")
+            self.refuse(1, "cannot merge cowfile: cow: --accept-base is for layers", "merge", "--accept-base", "--base",
+                        "rdo", "--yes", "cow")
             self.refuse(1, "cannot merge layer: work.oxb: --base is for cowfiles", "merge", "--base", "rdo", "work.oxb")
             self.refuse(1, "cannot merge cowfile: cow: nobody can be asked whether it may be: --yes", "merge", "--base",
                         "rdo", "cow")
