@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small cases in full: short scripts on a layer of two and a half clusters over a base of one and a half, a crash at
-// every step, and after each crash every subset of the operations that are not durable, with each of them torn.
+// Small cases in full: short scripts on a layer of two and a half clusters over a base of one and a half, or on a pair
+// of cowloop of three blocks, a crash at every step, and after each crash every subset of the operations that are not
+// durable, with each of them torn.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <functional>
+#include <vector>
 
 #include "crash/oracle.h"
+#include "crash/original.h"
 #include "crash/stack.h"
 #include "support/effort.h"
 
@@ -18,11 +20,17 @@ namespace {
 using sim::Exhaustive;
 using sim::SimDisk;
 
-constexpr std::uint64_t k_cluster = 4096;
-constexpr std::uint64_t k_device = 2 * k_cluster + k_cluster / 2;
-constexpr std::uint64_t k_base = k_cluster + k_cluster / 2;
+// What the scripts run on.
+struct Subject {
+  bool pair;
+  std::uint64_t cluster;
+  std::uint64_t device;
+  std::uint64_t base;
+};
+constexpr Subject k_layer{false, 4096, 2 * 4096 + 2048, 4096 + 2048};
+constexpr Subject k_pair{true, 1024, 3 * 1024, 3 * 1024 + 512};
 
-enum class Do : std::uint8_t { write, zero, discard, flush, reopen };
+enum class Do : std::uint8_t { write, zero, discard, flush, tidy_up, reopen };
 
 struct Act {
   std::string_view name;
@@ -31,18 +39,24 @@ struct Act {
   bool durable = false;
 };
 
-constexpr std::array k_acts{
-    Act{"write a whole cluster", Do::write, {0, k_cluster}},
-    Act{"write a sector of a cluster", Do::write, {512, 512}},
-    Act{"write odd bytes across clusters", Do::write, {k_cluster - 700, 1500}},
-    Act{"write the last cluster", Do::write, {2 * k_cluster, k_cluster / 2}},
-    Act{"write a sector, FUA", Do::write, {1024, 512}, true},
-    Act{"zero a cluster", Do::zero, {0, k_cluster}},
-    Act{"zero a part of two clusters, FUA", Do::zero, {k_cluster - 512, 1024}, true},
-    Act{"discard a cluster", Do::discard, {0, k_cluster}},
-    Act{"flush", Do::flush},
-    Act{"close and open", Do::reopen},
-};
+// The first eight are changes.
+std::vector<Act> acts_on(const Subject& subject) {
+  const std::uint64_t cluster = subject.cluster;
+  std::vector<Act> acts{
+      {"write a whole cluster", Do::write, {0, cluster}},
+      {"write a sector of a cluster", Do::write, {512, 512}},
+      {"write odd bytes across clusters", Do::write, {cluster - 700, 1500}},
+      {"write the last cluster", Do::write, {2 * cluster, subject.device - 2 * cluster}},
+      {"write a sector, FUA", Do::write, {subject.pair ? 0U : 1024U, 512}, true},
+      {"zero a cluster", Do::zero, {0, cluster}},
+      {"zero a part of two clusters, FUA", Do::zero, {cluster - 512, 1024}, true},
+      {"discard a cluster", Do::discard, {0, cluster}},
+      {"flush", Do::flush},
+      {"close and open", Do::reopen},
+  };
+  if (subject.pair) acts.push_back({"leave it clean", Do::tidy_up});
+  return acts;
+}
 using Script = std::vector<Act>;
 
 [[nodiscard]] std::string text_of(const Script& script) {
@@ -116,17 +130,18 @@ struct Flight : Io {
 // effect, and it completes.
 class Case {
  public:
-  Case() {
-    shape_.base_bytes = k_base;
-    shape_.layers.push_back({k_device, 12, true});
-    disks_.base = std::make_shared<SimDisk>(pool_, k_base);
-    std::vector<std::byte> bytes(k_base);
+  explicit Case(const Subject& subject) : subject_(subject) {
+    shape_.pair = subject.pair;
+    shape_.base_bytes = subject.base;
+    shape_.layers.push_back({subject.device, subject.pair ? 10U : 12U, true});
+    disks_.base = std::make_shared<SimDisk>(pool_, subject.base);
+    std::vector<std::byte> bytes(subject.base);
     fill_content(k_base_image, 0, bytes);
     const sim::OperationId operation = disks_.base->begin();
     disks_.base->put(operation, 0, bytes);
     disks_.base->complete(operation);
     disks_.base->complete_barrier(disks_.base->submit_barrier());
-    for (std::uint64_t at = 0; at < k_base; at += k_sector_bytes) {
+    for (std::uint64_t at = 0; at < subject.base; at += k_sector_bytes) {
       oracle_.set_initial(at / k_sector_bytes, sim::SectorView(bytes.data() + at, k_sector_bytes));
     }
     NearlyFirst first;
@@ -145,6 +160,10 @@ class Case {
       open(stack, at_each_step);
       closed_ = false;
       for (; next < script.size() && script[next].what != Do::reopen; ++next) {
+        if (script[next].what == Do::tidy_up) {
+          tidy_up(stack);
+          continue;
+        }
         auto flight = begin(stack, script[next]);
         stack.queue().drain();
         EXPECT_TRUE(flight->ended) << text_of(script);
@@ -176,7 +195,14 @@ class Case {
     sim::Trace trace;
     Stack stack(first, trace, shape_);
     if (auto opened = stack.open(found, false, 0); !opened) return opened.error().text();
-    std::vector<std::byte> bytes(k_device);
+    std::vector<std::byte> bytes(subject_.device);
+    if (subject_.pair) {
+      Original original(*found.base, *found.layers[0]);
+      if (auto wrong = original.open(Original::Mark::accepted)) return "the original: " + *wrong;
+      original.read(0, bytes);
+      if (auto wrong = oracle_.check_after_crash(Oracle::Crash::power_loss, 0, bytes))
+        return "the original shows: " + *wrong;
+    }
     const IoStatus status =
         run_blocking(stack.queue(), [&](Io& io) { return stack.device().read(io, 0, bytes); });
     if (!status.ok()) return "the device cannot be read";
@@ -198,6 +224,13 @@ class Case {
     EXPECT_TRUE(stack.device().close(stack.queue()).ok());
     oracle_.end_flush(since);
     closed_ = true;
+  }
+  void tidy_up(Stack& stack) {
+    stack.device().suspend(stack.queue());
+    const Moment since = oracle_.begin_flush();
+    EXPECT_TRUE(stack.device().tidy_up(stack.queue()).ok());
+    oracle_.end_flush(since);
+    stack.device().resume();
   }
   [[nodiscard]] std::unique_ptr<Flight> begin(Stack& stack, const Act& act) {
     const bool flush = act.what == Do::flush;
@@ -223,6 +256,7 @@ class Case {
     return device.write(flight, act.range.offset, flight.bytes, durability);
   }
 
+  const Subject subject_;
   Shape shape_;
   sim::SectorPool pool_;
   sim::Trace trace_;
@@ -246,15 +280,16 @@ std::uint64_t try_all(const Case& now, const Script& script) {
 }
 
 // Whatever a power loss leaves after a crash at any step of each script of `length` acts.
-std::uint64_t try_scripts(std::size_t length, std::uint64_t stride) {
+std::uint64_t try_scripts(const Subject& subject, std::size_t length, std::uint64_t stride) {
+  const std::vector<Act> acts = acts_on(subject);
   std::uint64_t states = 0;
   std::uint64_t number = 0;
   Exhaustive scripts;
   while (scripts.next() && !testing::Test::HasFailure()) {
     Script script;
-    for (std::size_t i = 0; i < length; ++i) script.push_back(k_acts[scripts.below(k_acts.size())]);
+    for (std::size_t i = 0; i < length; ++i) script.push_back(acts[scripts.below(acts.size())]);
     if (number++ % stride != 0) continue;
-    Case now;
+    Case now(subject);
     std::uint64_t last = 0;
     const auto crash = [&] {
       if (testing::Test::HasFailure() || now.moment() == last) return;
@@ -267,32 +302,21 @@ std::uint64_t try_scripts(std::size_t length, std::uint64_t stride) {
   return states;
 }
 
-TEST(SmallCases, ScriptsOfOneAndTwo) {
-  const std::uint64_t states = try_scripts(1, 1) + try_scripts(2, 1);
-  std::printf("%llu states\n", static_cast<unsigned long long>(states));
-  EXPECT_GT(states, 10'000U);
-}
-
-TEST(SmallCases, ScriptsOfThree) {
-  // All of them in the long run; a fixed selection, which meets every act in every place, in the short one.
-  const std::uint64_t states = try_scripts(3, test::full_run() ? 1 : 7);
-  std::printf("%llu states\n", static_cast<unsigned long long>(states));
-  EXPECT_GT(states, 10'000U);
-}
-
 // Two requests and a flush at the same time, under every schedule that differs in one decision from the plain one.
-TEST(SmallCases, TwoRequestsAndAFlushAtTheSameTime) {
+std::uint64_t try_together(const Subject& subject) {
+  const std::vector<Act> acts = acts_on(subject);
+  constexpr std::size_t k_changes = 8;
   std::uint64_t states = 0;
   std::uint64_t number = 0;
   Exhaustive pairs;
-  while (pairs.next() && !HasFailure()) {
-    const Act& first = k_acts[pairs.below(k_acts.size() - 2)];
-    const Act& second = k_acts[pairs.below(k_acts.size() - 2)];
+  while (pairs.next() && !testing::Test::HasFailure()) {
+    const Act& first = acts[pairs.below(k_changes)];
+    const Act& second = acts[pairs.below(k_changes)];
     const Script script{first, second, {"flush", Do::flush}};
     std::uint64_t decisions = 1;
-    for (std::uint64_t deviation = 0; deviation <= decisions && !HasFailure(); ++deviation) {
+    for (std::uint64_t deviation = 0; deviation <= decisions && !testing::Test::HasFailure(); ++deviation) {
       if (!test::full_run() && ++number % 7 != 0) continue;
-      Case now;
+      Case now(subject);
       std::uint64_t step = 0;
       const auto crash = [&] {
         if ((step++ + deviation) % 8 == 0) states += try_all(now, script);
@@ -301,9 +325,30 @@ TEST(SmallCases, TwoRequestsAndAFlushAtTheSameTime) {
       states += try_all(now, script);
     }
   }
+  return states;
+}
+
+void expect_many(std::uint64_t states) {
   std::printf("%llu states\n", static_cast<unsigned long long>(states));
   EXPECT_GT(states, 10'000U);
 }
+
+// All of three acts in the long run; a fixed selection, which meets every act in every place, in the short one.
+std::uint64_t stride() { return test::full_run() ? 1 : 7; }
+
+TEST(SmallCases, ScriptsOfOneAndTwo) { expect_many(try_scripts(k_layer, 1, 1) + try_scripts(k_layer, 2, 1)); }
+
+TEST(SmallCases, ScriptsOfThree) { expect_many(try_scripts(k_layer, 3, stride())); }
+
+TEST(SmallCases, TwoRequestsAndAFlushAtTheSameTime) { expect_many(try_together(k_layer)); }
+
+TEST(SmallCases, ScriptsOfOneAndTwoOnAPair) {
+  EXPECT_GT(try_scripts(k_pair, 1, 1) + try_scripts(k_pair, 2, 1), 3'000U);
+}
+
+TEST(SmallCases, ScriptsOfThreeOnAPair) { expect_many(try_scripts(k_pair, 3, stride())); }
+
+TEST(SmallCases, TwoRequestsAndAFlushAtTheSameTimeOnAPair) { EXPECT_GT(try_together(k_pair), 3'000U); }
 
 }  // namespace
 }  // namespace oxbow::crash
