@@ -178,7 +178,15 @@ Task Flusher::read_back(Queue& queue, FlushPlan& plan) {
     batch.submitted(read.store->read(io, read.at, read.into, ReadMode::may_wait));
   }
   const IoStatus status = co_await batch;
-  co_return status;
+  if (!status.ok()) co_return status;
+  // Where writing back failed, the cache may have been emptied since: then these bytes are old ones.
+  Store* asked = nullptr;
+  for (const FlushRead& read : plan.reads) {
+    if (std::exchange(asked, read.store) == read.store) continue;
+    const IoStatus whole = read.store->written_back();
+    if (!whole.ok()) co_return whole;
+  }
+  co_return IoStatus{};
 }
 
 Task Flusher::carry_out(Queue& queue, const FlushPlan::Round& round, bool barrier) {

@@ -199,6 +199,17 @@ TEST(CommitRing, ACleanEndLeavesNothingToReplay) {
   EXPECT_EQ(world.letter(0), 'a');
 }
 
+// The kernel took the page for clean and has dropped it: what is read back is not what was written.
+TEST(CommitRing, BytesWhoseWriteBackFailedAreNotRecorded) {
+  RingWorld world;
+  ASSERT_TRUE(world.write_now(0, letters('a')).ok());
+  ASSERT_TRUE(world.flush_now().ok());
+  ASSERT_TRUE(world.write_now(0, letters('b')).ok());
+  world.store->write_back = IoStatus::error(EIO);
+  EXPECT_EQ(world.asked([&] { EXPECT_EQ(world.flush_now().error_number(), EIO); }), "");
+  EXPECT_EQ(world.device->failure(), EIO);
+}
+
 // Room for the ring is made after the flush that closing begins with.
 TEST(CommitRing, ClosingWaitsForWhatMakesRoom) {
   World world(test::seed(), 100);

@@ -45,6 +45,7 @@ class SimStore final : public Store {
   Progress zero(Io& io, Range range, ZeroMode mode) noexcept override;
   Progress discard(Io& io, Range range) noexcept override;
   Progress sync(Io& io) noexcept override;
+  [[nodiscard]] IoStatus written_back() noexcept override { return write_back; }
   Progress allocate(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
   std::uint64_t extents(Range range, Extents& out) noexcept override;
@@ -59,6 +60,8 @@ class SimStore final : public Store {
   // Asked at every call: an errno value makes it fail, 0 lets it succeed. A write, zero or discard that fails
   // has taken effect in a part of its sectors; a sync or durable write that fails may leave clean what is not durable.
   std::function<int(const Call&)> fault;
+  // What written_back() answers.
+  IoStatus write_back;
   // Told of every call that is submitted.
   std::function<void(const Call&)> observe;
   // Whether blocks without room are refused with ENOSPC.

@@ -109,6 +109,14 @@ IoStatus FileStore::sync_with(int (*call)(int)) noexcept {
   });
 }
 
+// Waits for one page at most; the error that it tells is the whole file's.
+IoStatus FileStore::written_back() noexcept {
+  return barrier_.sync([this] {
+    const bool ok = ::sync_file_range(fd_.get(), 0, 1, SYNC_FILE_RANGE_WAIT_BEFORE) == 0;
+    return ok ? IoStatus{} : IoStatus::error(errno);
+  });
+}
+
 Progress FileStore::allocate(Io& /*io*/, Range range) noexcept {
   if (!options_.writable) return Progress::failed(EROFS);
   const IoStatus spare = room(range);

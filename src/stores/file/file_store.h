@@ -70,6 +70,7 @@ class FileStore : public Store {
   Progress zero(Io& io, Range range, ZeroMode mode) noexcept override;
   Progress discard(Io& io, Range range) noexcept override;
   Progress sync(Io& io) noexcept override;
+  [[nodiscard]] IoStatus written_back() noexcept override;
   Progress allocate(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
   std::uint64_t extents(Range range, Extents& out) noexcept override;
