@@ -63,7 +63,7 @@ class CowfileScene {
   [[nodiscard]] std::optional<std::string> check_merge(const Files& found);
   [[nodiscard]] std::optional<std::string> check_repair(const Files& found);
   // Once more, now and then with a crash on the way, until that is done.
-  [[nodiscard]] std::optional<std::string> again(const Files& files);
+  [[nodiscard]] std::optional<std::string> again(const Files& found);
   [[nodiscard]] std::optional<std::string> check_done(const Files& files);
 
   const CowfileJob job_;

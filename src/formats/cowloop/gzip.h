@@ -13,7 +13,7 @@
 
 #include "oxbow/error.h"
 
-struct z_stream_s;
+struct z_stream_s;  // NOLINT(readability-identifier-naming): zlib's name
 
 namespace oxbow::cowloop {
 

@@ -171,7 +171,7 @@ std::vector<std::string> texts(const CowfileCheck& check) {
 TEST_F(CowfileJobs, CheckFindsWhatIsWrong) {
   const Bytes base = base_of(20 * 1024);
   const std::string rdo = put("rdo", base);
-  const auto found = [&](const CowfileBytes& file, CheckOptions options = {}) {
+  const auto found = [&](const CowfileBytes& file, const CheckOptions& options = {}) {
     const auto check = check_cowfile(queue_, put("cow", file.make()), options);
     EXPECT_TRUE(check) << check.error().text();
     EXPECT_EQ(check->damaged(), !check->findings.empty() && check->findings[0].gravity == Gravity::damage);

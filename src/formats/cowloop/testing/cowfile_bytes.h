@@ -3,6 +3,7 @@
 
 // Cowfiles for tests, put down byte by byte as the specification has them: nothing here knows the codec.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -62,7 +63,11 @@ struct CowfileBytes {
 };
 
 // A block of `value`.
-[[nodiscard]] inline Bytes block_of(unsigned value) { return Bytes(1024, static_cast<std::byte>(value)); }
+[[nodiscard]] inline Bytes block_of(unsigned value) {
+  Bytes block(1024);
+  std::fill(block.begin(), block.end(), static_cast<std::byte>(value));
+  return block;
+}
 
 // A read-only file of which every byte says in which 512 bytes it lies; and its fingerprint, as cowloop stores it on a
 // machine of 64 bits.
