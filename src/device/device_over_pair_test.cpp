@@ -2,10 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include "device/device.h"
 #include "formats/cowloop/testing/cowfile_bytes.h"
@@ -349,6 +352,49 @@ TEST_F(CowloopTargetTest, RefusesAFileThatIsInUse) {
   put("cow", fresh().make());
   open("cow");
   EXPECT_EQ(refusal("cow"), "it is in use by another process");
+}
+
+// Threads that share blocks, each with sectors of its own, with flushes and tidying up beside them.
+TEST_F(CowloopTargetTest, NeighboursInABlockKeepApart) {
+  constexpr std::uint64_t k_threads = 4;
+  constexpr std::uint64_t k_sector = 512;
+  const std::uint64_t seed = test::seed();
+  std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+  put("cow", fresh().make());
+  open("cow");
+  Bytes model = of_base(0, k_blocks * k_block);
+  const auto work = [&](std::uint64_t number) {
+    Queue queue;
+    std::mt19937_64 random(seed + number);
+    for (std::uint64_t i = 0; i < test::repetitions(1500, 15000); ++i) {
+      const std::uint64_t sector = random() % (model.size() / k_sector / k_threads) * k_threads + number;
+      const auto value = static_cast<std::byte>(random() % 3 == 0 ? 0 : random());
+      const Bytes data(k_sector, value);
+      std::ranges::copy(data, model.begin() + static_cast<std::ptrdiff_t>(sector * k_sector));
+      const auto durability = random() % 8 == 0 ? Durability::when_completed : Durability::with_flush;
+      const IoStatus status = run_blocking(queue, [&](Io& io) {
+        if (value == std::byte{0}) return device_->zero(io, {sector * k_sector, k_sector}, false, durability);
+        return device_->write(io, sector * k_sector, data, durability);
+      });
+      ASSERT_TRUE(status.ok()) << status.error_number();
+      if (random() % 50 != 0) continue;
+      ASSERT_TRUE(run_blocking(queue, [&](Io& io) { return device_->flush(io); }).ok());
+    }
+  };
+  std::vector<std::jthread> threads;
+  for (std::uint64_t number = 0; number < k_threads; ++number) threads.emplace_back(work, number);
+  for (int i = 0; i < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    device_->suspend(queue_);
+    EXPECT_TRUE(device_->tidy_up(queue_).ok());
+    EXPECT_EQ(marks("cow").flags, 0U);
+    device_->resume();
+  }
+  threads.clear();
+  EXPECT_EQ(read(0, model.size()), model);
+  close();
+  open("cow");
+  EXPECT_EQ(read(0, model.size()), model);
 }
 
 // Writes, zeros and discards of bytes, sectors and blocks, with flushes, clean ends and unclean ones after a flush,

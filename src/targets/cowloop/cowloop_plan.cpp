@@ -148,7 +148,10 @@ Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noe
                .from = change.operation == Operation::write ? Source::payload : Source::zeros,
                .allocate = change.allocate};
   if (!plan.claimed.empty()) set_fill_in(range, plan);
-  plan.fresh_bytes = plan.claimed.empty() ? 0 : plan.move.length();
+  // A hole takes no room.
+  const bool punches =
+      plan.move.from == Source::zeros && !plan.move.allocate && plan.move.length() == range.length;
+  plan.fresh_bytes = plan.claimed.empty() || punches ? 0 : plan.move.length();
   if (canary(Canary::cowloop_zero_not_moved) && plan.move.from == Source::zeros &&
       start.count == end - first && !plan.claimed.empty() && plan.move.head + plan.move.tail == 0)
     plan.has_move = false;
