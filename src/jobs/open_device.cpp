@@ -30,7 +30,19 @@ Error refuse(std::string where, std::string why) {
   return {"cannot open device", std::move(where), std::move(why)};
 }
 
+bool is_cowfile(Queue& queue, const std::string& path) {
+  const auto file = FileStore::open(path, {});
+  if (!file) return false;
+  const auto cowfile = cowloop::has_cowfile_magic(queue, **file);
+  return cowfile && *cowfile;
+}
+
 Opened open_target(OpenContext& context, const LayerSpec& spec) {
+  if (is_cowfile(context.queue, spec.path)) {
+    return std::unexpected(Error("cannot open layer", spec.path,
+                                 "it is a cowfile of cowloop, which doesn't say where its read-only file is: "
+                                 "--cowloop RDOFILE COWFILE"));
+  }
   if (is_packed(context.queue, spec.path)) return open_packed(context, spec.path);
   return open_layer(context, spec.path);
 }

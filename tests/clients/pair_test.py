@@ -457,6 +457,11 @@ class RefusedTest(PairTest):
                     "cow", "--name", "other")
         self.stop(server)
 
+    def test_a_cowfile_alone(self):
+        self.stop(self.serve_pair())
+        self.refuse(1, "cannot open layer: cow: it is a cowfile of cowloop, which doesn't say where its read-only file "
+                       "is: --cowloop RDOFILE COWFILE", "serve", "cow")
+
     def test_repair_on_request(self):
         base = self.content("golden.img")
         parts = Cowfile(base, {1: b"1" * BLOCK, 7: b"7" * BLOCK}, bits=[1], flags=DIRTY)
