@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/cowfile.h"
 #include "jobs/layer_info.h"
 #include "jobs/map_device.h"
 #include "jobs/open_device.h"
@@ -19,6 +20,7 @@ constexpr std::size_t k_print_bytes = 65536;
 
 struct MapArguments {
   std::string file;
+  std::optional<std::string> base;  // of a cowfile
   bool accept_base = false;
   std::vector<std::string> allow_bases;
   bool discard_live = false;
@@ -40,7 +42,8 @@ const char* word(Kind kind) {
 // Prints extents as they come, a line each. Thread safety: none.
 class MapPrinter {
  public:
-  MapPrinter(std::vector<ChainLink> chain, bool json) : chain_(std::move(chain)), json_(json) {
+  // `files` are the device's own, and those below it.
+  MapPrinter(std::vector<std::string> files, bool json) : files_(std::move(files)), json_(json) {
     if (!json_)
       text_ = fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", "START", "LENGTH", "STATE", "READS", "FROM");
   }
@@ -48,7 +51,7 @@ class MapPrinter {
   [[nodiscard]] Result<void> add(const MappedExtent& extent) {
     const char* const state = extent.layer == 0 ? word(extent.kind) : "absent";
     const char* const reads = word(extent.kind);
-    const std::string file = extent.layer < chain_.size() ? chain_[extent.layer].path : "";
+    const std::string file = extent.layer < files_.size() ? files_[extent.layer] : "";
     if (json_) {
       const Json line{{"start", extent.range.offset},
                       {"length", extent.range.length},
@@ -75,26 +78,55 @@ class MapPrinter {
     return print(text);
   }
 
-  std::vector<ChainLink> chain_;
+  std::vector<std::string> files_;
   bool json_;
   bool any_ = false;
   std::string text_;
 };
 
+// Of a layer: those that its record names.
+Result<std::vector<std::string>> chain_of(Queue& queue, const MapArguments& arguments) {
+  if (arguments.base) return std::vector{arguments.file, *arguments.base};
+  const auto bases = allowed_bases(arguments.allow_bases);
+  if (!bases) return std::unexpected(bases.error());
+  const auto chain = layer_chain(queue, arguments.file, *bases);
+  if (!chain) return std::unexpected(chain.error());
+  std::vector<std::string> files;
+  for (const ChainLink& link : *chain) files.push_back(link.path);
+  return files;
+}
+
+// Which options mean nothing for the file that was given.
+Result<void> refuse_options(const MapArguments& arguments, bool cowfile) {
+  if (!cowfile) {
+    return refuse_option(arguments.base ? "--base" : "", "cannot map layer", arguments.file, "cowfiles");
+  }
+  const std::string wrong = arguments.accept_base            ? "--accept-base"
+                            : !arguments.allow_bases.empty() ? "--allow-base"
+                                                             : "";
+  if (auto refused = refuse_option(wrong, "cannot map cowfile", arguments.file, "layers"); !refused)
+    return refused;
+  if (arguments.base) return {};
+  return std::unexpected(Error("cannot map cowfile", arguments.file,
+                               "it doesn't say what its read-only file is: name it with --base"));
+}
+
 ExitStatus map(const MapArguments& arguments) {
+  const bool cowfile = is_cowfile(arguments.file);
+  if (auto refused = refuse_options(arguments, cowfile); !refused) return fail(refused.error());
   Queue queue;
-  const auto opened = open_device(queue, LayerSpec{arguments.file},
+  DeviceSpec spec = LayerSpec{arguments.file};
+  if (cowfile) spec = CowloopSpec{.base = *arguments.base, .cowfile = arguments.file};
+  const auto opened = open_device(queue, spec,
                                   {.name = arguments.file,
                                    .writable = false,
                                    .accept_base = arguments.accept_base,
                                    .allow_bases = arguments.allow_bases,
                                    .live = {.discard = arguments.discard_live}});
   if (!opened) return fail(opened.error());
-  const auto bases = allowed_bases(arguments.allow_bases);
-  if (!bases) return fail(bases.error());
-  auto chain = layer_chain(queue, arguments.file, *bases);
-  if (!chain) return fail(chain.error());
-  MapPrinter printer(std::move(*chain), arguments.json);
+  auto files = chain_of(queue, arguments);
+  if (!files) return fail(files.error());
+  MapPrinter printer(std::move(*files), arguments.json);
   auto mapped =
       map_device(queue, *opened->device, [&](const MappedExtent& extent) { return printer.add(extent); });
   if (mapped) mapped = printer.finish();
@@ -110,11 +142,14 @@ ExitStatus map(const MapArguments& arguments) {
 void add_map(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<MapArguments>();
   CLI::App& command =
-      add_command(app, "map", "Show which parts of a layer are its own and where the others come from",
-                  "[--accept-base] [--allow-base DIR] [--discard-live] [--json] FILE");
-  command.add_option("FILE", arguments->file, "The layer.")->type_name("")->required();
+      add_command(app, "map", "Show which parts of a layer or cowfile are its own",
+                  "[--accept-base] [--allow-base DIR] [--base IMAGE] [--discard-live] [--json] FILE");
+  command.add_option("FILE", arguments->file, "The layer, or a cowfile of cowloop.")
+      ->type_name("")
+      ->required();
   add_accept_base_flag(command, arguments->accept_base);
   add_allow_base_option(command, arguments->allow_bases);
+  add_cowfile_base_option(command, arguments->base, "from which the others come.");
   add_discard_live_flag(command, arguments->discard_live);
   command.add_flag("--json", arguments->json, "Print JSON.");
   command.callback([arguments, &chosen] { chosen = [arguments] { return map(*arguments); }; });

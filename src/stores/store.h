@@ -72,8 +72,8 @@ class Store {
   // A barrier: everything that completed before this call was submitted is durable when it completes. An
   // error is an error for everything since the last one that succeeded.
   virtual Progress sync(Io& io) noexcept = 0;
-  // Whether something that was written since the last sync is known to be lost on its way to the medium, as a sync would
-  // tell, without one: what is read may be old again then. An error counts as a failed sync.
+  // Whether something that was written since the last sync is known to be lost on its way to the medium, as a sync
+  // would tell, without one: what is read may be old again then. An error counts as a failed sync.
   [[nodiscard]] virtual IoStatus written_back() noexcept { return {}; }
   // Room for the range is there afterwards (contents unchanged); ENOSPC now rather than later.
   virtual Progress allocate(Io& io, Range range) noexcept = 0;
