@@ -283,6 +283,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"cowfile-32bit", k_into_device<&Reader::flag, &OfDevice::layout_32>},
     Key<Device>{"name", k_into<&Reader::text, &Device::name>},
     Key<Device>{"description", k_into<&Reader::text, &Device::description>},
+    Key<Device>{"fuse", k_into<&Reader::path, &Device::fuse>},
     Key<Device>{"read-only", k_into<&Reader::flag, &Device::read_only>},
     Key<Device>{"direct", k_into<&Reader::flag, &Device::direct>},
     Key<Device>{"no-ring", k_into<&Reader::flag, &Device::no_ring>},

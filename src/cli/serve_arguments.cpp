@@ -12,9 +12,9 @@ namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",       "--description",  "--read-only",
-                                 "--direct",     "--no-ring",      "--accept-base",
-                                 "--allow-base", "--discard-live", "--base-format"};
+constexpr std::array k_of_device{"--name",         "--description", "--fuse",        "--read-only",
+                                 "--direct",       "--no-ring",     "--accept-base", "--allow-base",
+                                 "--discard-live", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -71,6 +71,16 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
   command
       .add_option("--description", device.description, "What clients are told about the device, for people.")
       ->type_name("TEXT");
+  const CLI::callback_t store_file = [&device](const CLI::results_t& words) {
+    if (words.front().empty()) refuse_usage("--fuse", "is empty");
+    device.fuse = words.front();
+    return true;
+  };
+  command
+      .add_option("--fuse", store_file,
+                  "Show the device as the file PATH, which is made, or covered while it is served, as "
+                  "oxbow-fuse(7) has it.")
+      ->type_name("PATH");
   command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
   command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
   command.add_flag("--no-ring", device.no_ring,
@@ -86,7 +96,7 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
       .add_option(
           "--nbd", store,
           "Serve there: unix:PATH is a Unix socket, tcp:HOST:PORT a TCP address. May be given several times. "
-          "Without it, NAME.sock in the run directory.")
+          "Without it, and unless --fuse says where, NAME.sock in the run directory.")
       ->type_name("ADDRESS")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -19,6 +19,7 @@ struct ServedDeviceArguments {
   DeviceArguments device;
   std::string name;  // empty: default_name
   std::string description;
+  std::string fuse;  // the file that shows it; empty: none
   bool read_only = false;
   bool direct = false;
   bool no_ring = false;

@@ -38,6 +38,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .spec = std::move(*spec),
                        .source = source_text(each.device),
                        .description = each.description,
+                       .fuse = each.fuse,
                        .read_only = each.read_only,
                        .direct = each.direct,
                        .ring = !each.no_ring,
@@ -92,8 +93,13 @@ std::string percent_decoded(std::string_view text) {
 std::map<std::string, std::string> variables_for(const std::vector<std::string>& uris,
                                                  const std::string& name) {
   std::map<std::string, std::string> variables{
-      {"uri", uris.front()}, {"exportname", name}, {"unixsocket", ""}, {"port", ""}};
+      {"uri", uris.front()}, {"exportname", name}, {"unixsocket", ""}, {"port", ""}, {"file", ""}};
   for (const std::string_view uri : uris) {
+    constexpr std::string_view k_file = "file://";
+    if (uri.starts_with(k_file)) {
+      if (variables["file"].empty()) variables["file"] = percent_decoded(uri.substr(k_file.size()));
+      continue;
+    }
     constexpr std::string_view k_socket = "?socket=";
     if (const std::size_t at = uri.find(k_socket); at != std::string_view::npos) {
       const std::string_view rest = uri.substr(at + k_socket.size());
@@ -185,6 +191,8 @@ Result<std::vector<control::AddressToServe>> ServeProcess::addresses(const std::
   std::vector<control::AddressToServe> all;
   for (const AddressArgument& each : arguments_.server.nbd) all.push_back({each.address, each.origin});
   if (!all.empty() || !sockets_.empty()) return all;
+  const auto is_file = [](const ServedDeviceArguments& each) { return !each.fuse.empty(); };
+  if (std::ranges::all_of(arguments_.devices, is_file)) return all;
   if (arguments_.run) {
     auto folder = PrivateFolder::create();
     if (!folder) return std::unexpected(std::move(folder.error()));

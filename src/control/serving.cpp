@@ -7,6 +7,7 @@
 
 #include "control/served.h"
 #include "control/server.h"
+#include "exports/fuse/file_export.h"
 #include "jobs/reopen_device.h"
 #include "os/queue.h"
 
@@ -24,6 +25,8 @@ struct Serving::Parts {
   std::vector<OpenedDevice> devices;                // as many of plan.devices as are open, in their order
   std::vector<std::unique_ptr<DeviceFiles>> files;  // of all of them
   std::unique_ptr<nbd::Server> server;
+  std::vector<std::unique_ptr<fuse::FileExport>>
+      shown;  // as many as plan.devices, null for those without a file
   std::unique_ptr<Server> control;
 };
 
@@ -37,7 +40,8 @@ Serving::~Serving() {
 
 Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
   std::unique_ptr<Serving> serving(new Serving(std::move(plan)));
-  for (const auto step : {&Serving::open_devices, &Serving::open_server, &Serving::open_control}) {
+  for (const auto step :
+       {&Serving::open_devices, &Serving::open_server, &Serving::open_files, &Serving::open_control}) {
     if (auto done = (serving.get()->*step)(); !done) return std::unexpected(std::move(done.error()));
   }
   return serving;
@@ -109,10 +113,24 @@ Result<void> Serving::open_server() {
     if (auto listening = parts_->server->adopt(std::move(each)); !listening)
       return std::unexpected(std::move(listening.error()));
   }
-  // With one device there is nothing to choose, and its URI stays short.
-  for (const DeviceToServe& each : plan.devices)
-    std::ranges::move(uris_of(plan.devices.size() == 1 ? "" : each.name), std::back_inserter(uris_));
+  if (parts_->server->listeners() == 0) return {};  // it only answers that it has no clients
   return parts_->server->start();
+}
+
+Result<void> Serving::open_files() {
+  const ServingPlan& plan = parts_->plan;
+  for (std::size_t i = 0; i < plan.devices.size(); ++i) {
+    const DeviceToServe& each = plan.devices[i];
+    parts_->shown.emplace_back();
+    if (each.fuse.empty()) continue;
+    auto shown = fuse::FileExport::start(*parts_->devices[i].device, each.fuse,
+                                         {.read_only = each.read_only, .log = plan.log});
+    if (!shown) return std::unexpected(at_origin(each.origin, shown.error()));
+    parts_->shown.back() = std::move(*shown);
+  }
+  for (std::size_t i = 0; i < plan.devices.size(); ++i)
+    std::ranges::move(uris_of(i), std::back_inserter(uris_));
+  return {};
 }
 
 Result<void> Serving::open_control() {
@@ -128,7 +146,7 @@ Result<void> Serving::open_control() {
                               .device = parts_->devices[i].device.get(),
                               .files = parts_->files[i].get(),
                               .read_only = each.read_only,
-                              .uris = uris_of(plan.devices.size() == 1 ? "" : each.name)});
+                              .uris = uris_of(i)});
   }
   auto started = Server::start(std::move(served), *plan.run_directory, plan.log);
   if (started) {
@@ -140,13 +158,17 @@ Result<void> Serving::open_control() {
   return {};
 }
 
-std::vector<std::string> Serving::uris_of(const std::string& export_name) const {
+std::vector<std::string> Serving::uris_of(std::size_t device) const {
+  const auto& devices = parts_->plan.devices;
+  // With one device there is nothing to choose, and its URI stays short.
+  const std::string export_name = devices.size() == 1 ? "" : devices[device].name;
   std::vector<std::string> uris;
   for (std::size_t i = 0; i < parts_->server->listeners(); ++i) {
     std::string uri = parts_->server->uri(export_name, i);
     // A name of several addresses has several sockets, all with the same URI.
     if (uris.empty() || uris.back() != uri) uris.push_back(std::move(uri));
   }
+  if (const auto& shown = parts_->shown[device]) uris.push_back(shown->uri());
   return uris;
 }
 
@@ -155,6 +177,10 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
   if (parts_->server) parts_->server->stop();
+  for (const auto& each : parts_->shown) {
+    if (!each) continue;
+    if (auto stopped = each->stop(); !stopped) failed(stopped.error());
+  }
   parts_->files.clear();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {
     if (const IoStatus closed = each.device->close(parts_->queue); !closed.ok())

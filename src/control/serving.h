@@ -21,6 +21,7 @@ struct DeviceToServe {
   DeviceSpec spec;
   std::string source;  // the same in the words of the command line
   std::string description;
+  std::string fuse = {};  // the file that shows it; empty: none
   bool read_only = false;
   bool direct = false;
   bool ring = true;
@@ -42,7 +43,7 @@ struct AddressToServe {
 // What one process is to serve, and how. Thread safety: a value.
 struct ServingPlan {
   std::vector<DeviceToServe> devices;  // at least one, names all different; the first is the default export
-  std::vector<AddressToServe> addresses;
+  std::vector<AddressToServe> addresses;     // may be none where each device is shown as a file
   std::vector<UniqueFd> sockets;             // listening already
   std::optional<std::string> run_directory;  // where the control socket goes; without it there is none
   OnFull on_full = OnFull::pause;
@@ -65,7 +66,8 @@ class Serving {
   Serving(Serving&&) = delete;
   Serving& operator=(Serving&&) = delete;
 
-  // How clients call the devices, one URI for each device at each address; the first is the default's.
+  // How clients call the devices, one URI for each device at each address and one for each file that shows a device;
+  // the first is the default's.
   [[nodiscard]] const std::vector<std::string>& uris() const noexcept { return uris_; }
 
   // Lets the clients go, makes everything durable and closes it. Every device is closed, whatever happens to
@@ -77,8 +79,9 @@ class Serving {
   explicit Serving(ServingPlan plan);
   [[nodiscard]] Result<void> open_devices();
   [[nodiscard]] Result<void> open_server();
+  [[nodiscard]] Result<void> open_files();
   [[nodiscard]] Result<void> open_control();
-  [[nodiscard]] std::vector<std::string> uris_of(const std::string& export_name) const;
+  [[nodiscard]] std::vector<std::string> uris_of(std::size_t device) const;
 
   std::unique_ptr<Parts> parts_;
   std::vector<std::string> uris_;
