@@ -143,6 +143,17 @@ class FuseTest(ClientTest):
             time.sleep(0.01)
         self.assertFalse(os.path.exists(self.disk))
 
+    def test_a_device_that_grows(self):
+        server = self.layer()
+        file = self.open()
+        self.succeed("resize", "work", "16M")
+        self.assertEqual(os.lseek(file, 0, os.SEEK_END), 16 * MIB)
+        self.assertEqual(os.stat(self.disk).st_size, 16 * MIB)
+        self.assertEqual(os.pwrite(file, b"g" * 8192, 16 * MIB - 4096), 4096)
+        self.assertEqual(os.pread(file, 8192, 16 * MIB - 4096), b"g" * 4096)
+        os.close(file)
+        self.stop(server)
+
     def test_what_it_covers_is_there_again_at_the_end(self):
         self.make("disk.img", b"what was there")
         server = self.show("--ram", "1M")
@@ -424,6 +435,20 @@ class FuseTest(ClientTest):
         process.terminate()
         self.assertEqual(process.wait(30), 0)
         self.assertNotIn(self.folder, mounts())
+        self.assertFalse(os.path.exists(self.disk))
+
+    def test_the_helper_is_missing(self):
+        if os.geteuid() != 0:
+            self.skipTest("its user is made by root")
+        if subprocess.run(["test", "-x", OXBOW], user=NOBODY, group=NOBODY, extra_groups=[], check=False).returncode:
+            self.skipTest("others can't run this oxbow")
+        os.chown(self.folder, NOBODY, NOBODY)
+        done = subprocess.run([OXBOW, "serve", "--ram", "1M", "--fuse", "disk.img"], cwd=self.folder, text=True,
+                              env=dict(self.environment, PATH=self.folder), user=NOBODY, group=NOBODY,
+                              extra_groups=[], capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.stderr, f"oxbow: cannot show device as file: {self.disk}: it takes fusermount3, which is "
+                                      "not there (package fuse3)\n")
+        self.assertEqual(done.returncode, 1)
         self.assertFalse(os.path.exists(self.disk))
 
     # --- a block device over it ---

@@ -127,10 +127,13 @@ Result<void> Mount::mount(int place, bool read_only) {
     fuse_ = std::move(*mounted);
   }
   const auto entry = mounted_at(path_);
-  if (!entry) return std::unexpected(entry.error());
-  if (!*entry || (*entry)->type != k_type) return refuse(path_, "it was moved while it was being mounted");
-  device_ = (*entry)->device;
-  return {};
+  if (entry && *entry && (*entry)->type == k_type) {
+    device_ = (*entry)->device;
+    return {};
+  }
+  // Without its number it could not be told from others later.
+  if (auto gone = unmount(path_); !gone) return gone;
+  return entry ? refuse(path_, "it was moved while it was being mounted") : std::unexpected(entry.error());
 }
 
 Result<void> Mount::take_away() {

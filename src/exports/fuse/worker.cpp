@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fuse.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -25,12 +26,15 @@ namespace {
 constexpr std::size_t k_largest_transfer = std::size_t{1} << 20U;  // bytes, of a read or write
 constexpr std::size_t k_page = 4096;
 // Before a write's data: the header that all requests have, and that of a write.
-constexpr std::size_t k_write_headers = 40 + 40;
+constexpr std::size_t k_write_headers = sizeof(fuse_in_header) + sizeof(fuse_write_in);
 // In front of it is room, so that a write's data is aligned for O_DIRECT.
 constexpr std::size_t k_receive_at = k_page - k_write_headers;
 constexpr std::size_t k_receive_bytes = k_write_headers + k_largest_transfer + k_page;
 constexpr unsigned k_requests_at_once = 32;  // before completions are looked at
 constexpr unsigned k_most_background = 256;  // asynchronous requests that the kernel sends at a time
+// A write up to that size that will wait is moved out of the way of the next request, instead of keeping a buffer for
+// the largest one.
+constexpr std::size_t k_copied_write = std::size_t{128} << 10U;
 // With that much on loan, nothing is received until there is less.
 constexpr std::size_t k_most_lent_bytes = std::size_t{64} << 20U;
 
@@ -125,7 +129,8 @@ bool Worker::receive_one() noexcept {
   // Too much is on its way; completions come first.
   if (in_flight_ > 0 && queue_.buffers().lent_bytes() > k_most_lent_bytes) return false;
   if (!received_.valid()) received_ = queue_.buffers().take(k_receive_at + k_receive_bytes);
-  if (!received_.valid()) return false;
+  starved_ = !received_.valid();
+  if (starved_) return false;
   std::byte* const place = received_.bytes().data() + k_receive_at;
   const ssize_t got = ::read(::fuse_session_fd(session_.get()), place, k_receive_bytes);
   if (got < 0) {
@@ -159,7 +164,7 @@ void Worker::wait() noexcept {
   }
   std::array<epoll_event, 2> events;
   // Without memory for a request the descriptor stays readable.
-  if (!received_.valid()) (void)::usleep(k_retry_ms * 1000);
+  if (starved_) (void)::usleep(k_retry_ms * 1000);
   (void)::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
 }
 
@@ -237,8 +242,16 @@ void Worker::write(fuse_req_t kernel, std::uint64_t at, std::span<const std::byt
   if (request == nullptr) return;
   if (!writable()) return answer(*request, IoStatus::error(EROFS));
   changed_ = true;
-  const Progress progress = device_.write(*request, range.offset, data.first(range.length), durability);
-  if (progress.is_pending()) request->buffer = std::move(received_);
+  data = data.first(range.length);
+  if (writes_wait_ && range.length <= k_copied_write) {
+    request->buffer = queue_.buffers().take(range.length);
+    if (!request->buffer.valid()) return answer(*request, IoStatus::error(ENOMEM));
+    std::ranges::copy(data, request->buffer.bytes().begin());
+    data = request->buffer.bytes();
+  }
+  const Progress progress = device_.write(*request, range.offset, data, durability);
+  writes_wait_ = progress.is_pending();
+  if (writes_wait_ && !request->buffer.valid()) request->buffer = std::move(received_);
   submitted(*request, progress);
 }
 

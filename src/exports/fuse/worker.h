@@ -92,8 +92,10 @@ class Worker {
   RequestPool requests_;
   Buffer received_;  // what the next request is received in
   std::size_t in_flight_ = 0;
-  bool gone_ = false;     // the mount: there is nothing more to receive
-  bool changed_ = false;  // since changed_at_
+  bool starved_ = false;      // there was no memory for the next request
+  bool writes_wait_ = false;  // the last write did not complete at once
+  bool gone_ = false;         // the mount: there is nothing more to receive
+  bool changed_ = false;      // since changed_at_
   std::timespec changed_at_{};
   std::atomic<bool> end_expected_{false};
   std::atomic<bool> stopping_{false};
