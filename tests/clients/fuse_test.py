@@ -459,21 +459,28 @@ class FuseTest(ClientTest):
                         stderr=subprocess.DEVNULL)
         return loop
 
-    def test_a_filesystem_on_a_loop_device_over_it(self):
+    def need_loop(self):
         if os.geteuid() != 0 or not os.path.exists("/dev/loop-control"):
             self.skipTest("no loop devices for this user")
+
+    def mount(self, loop):
+        folder = self.path("mounted")
+        os.makedirs(folder, exist_ok=True)
+        self.tool("mount", loop, folder)
+        self.addCleanup(subprocess.run, ["umount", "-l", folder], env=TOOLS, check=False, stderr=subprocess.DEVNULL)
+        return folder
+
+    def test_a_filesystem_on_a_loop_device_over_it(self):
+        self.need_loop()
         server = self.show("--ram", "256M", "--name", "ram")
         loop = self.attach_loop()
         self.assertEqual(int(self.tool("blockdev", "--getsize64", loop)), 256 * MIB)
         self.tool("mke2fs", "-q", "-t", "ext4", loop)
-        folder = self.path("mounted")
-        os.mkdir(folder)
-        self.tool("mount", loop, folder)
-        self.addCleanup(subprocess.run, ["umount", "-l", folder], env=TOOLS, check=False, stderr=subprocess.DEVNULL)
+        folder = self.mount(loop)
         shutil.copytree(os.path.join(SOURCE, "src"), os.path.join(folder, "src"))
         self.tool("umount", folder)
         self.tool("e2fsck", "-fn", loop)
-        self.tool("mount", loop, folder)
+        self.mount(loop)
         self.tool("diff", "-r", os.path.join(SOURCE, "src"), os.path.join(folder, "src"))
         shutil.rmtree(os.path.join(folder, "src"))
         self.assertRegex(self.tool("fstrim", "-v", folder), r"\d+ bytes\) trimmed")
@@ -483,6 +490,55 @@ class FuseTest(ClientTest):
         counted = json.loads(self.succeed("status", "--json", "ram"))["statistics"]
         self.assertGreater(counted["flushes"], 0)
         self.assertGreater(counted["zeroed_bytes"], 100 * MIB)
+        self.stop(server)
+
+    def test_a_read_only_loop_device(self):
+        self.need_loop()
+        server = self.layer("--read-only")
+        loop = self.attach_loop()
+        self.assertEqual(self.tool("blockdev", "--getro", loop).strip(), "1")
+        self.tool("losetup", "--detach", loop)
+        self.stop(server)
+
+    def test_a_failed_flush_reaches_a_mounted_filesystem(self):
+        self.need_loop()
+        below = self.serve("--ram", "64M", "--name", "ram", "--fuse", "below.img")
+        server = self.serve("--file", "below.img", "--fuse", "disk.img")
+        loop = self.attach_loop()
+        self.tool("mke2fs", "-q", "-t", "ext4", loop)
+        folder = self.mount(loop)
+        with open(os.path.join(folder, "file"), "wb", buffering=0) as file:
+            file.write(b"before")
+            os.fsync(file)
+            self.assertEqual(below.stop(signal.SIGKILL), (-signal.SIGKILL, ""))
+            file.write(b"after")
+            self.fails(errno.EIO, os.fsync, file)
+        self.tool("umount", folder)
+        self.tool("losetup", "--detach", loop)
+        self.assertEqual(server.stop()[0], 1)
+
+    def test_killed_under_a_mounted_filesystem(self):
+        self.need_loop()
+        self.make("golden64.img", 64 * MIB)
+        self.succeed("create", "--base", "golden64.img", "work.oxb")
+        server = self.layer()
+        loop = self.attach_loop()
+        self.tool("mke2fs", "-q", "-t", "ext4", loop)
+        folder = self.mount(loop)
+        with open(os.path.join(folder, "file"), "wb", buffering=0) as file:
+            file.write(b"flushed" * 10000)
+            os.fsync(file)
+        self.assertEqual(server.stop(signal.SIGKILL), (-signal.SIGKILL, ""))
+        self.tool("umount", "-l", folder)
+        self.tool("losetup", "--detach", loop)
+        server = self.layer()
+        loop = self.attach_loop()
+        self.mount(loop)
+        with open(os.path.join(folder, "file"), "rb") as file:
+            self.assertEqual(file.read(), b"flushed" * 10000)
+        self.tool("umount", folder)
+        self.tool("e2fsck", "-fn", loop)
+        self.tool("losetup", "--detach", loop)
         self.stop(server)
 
 
