@@ -126,6 +126,10 @@ TEST(CowloopHead, MarkOfAFileKeptInOrder) {
     clean.used_blocks = 258;
     encode(clean, again);
     EXPECT_EQ(again, wide ? wide_head() : narrow_head()) << "a clean head names no session";
+    EXPECT_FALSE(parse(again)->session_left);
+    again[512 + 31] = std::byte{1};  // of a mark that was cut off between its sectors
+    EXPECT_TRUE(parse(again)->session_left);
+    EXPECT_EQ(parse(again)->session_id, Uuid{});
   }
 }
 

@@ -156,9 +156,13 @@ std::expected<Head, HeadFault> parse(std::span<const std::byte, k_block_bytes> b
   if (head.dirty && !wide && words.cowused == static_cast<std::uint32_t>(k_in_order))
     head.used_blocks = k_in_order;
   if (auto checked = check_fields(head); !checked) return std::unexpected(checked.error());
+  const auto boot_id = load<Uuid>(block, k_session_at);
+  const auto session_id = load<Uuid>(block, k_session_at + sizeof(Uuid));
   if (head.kept_in_order()) {
-    head.boot_id = load<Uuid>(block, k_session_at);
-    head.session_id = load<Uuid>(block, k_session_at + sizeof(Uuid));
+    head.boot_id = boot_id;
+    head.session_id = session_id;
+  } else {
+    head.session_left = boot_id != Uuid{} || session_id != Uuid{};
   }
   head.merging = load_merging(block);
   return head;

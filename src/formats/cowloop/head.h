@@ -27,6 +27,8 @@ struct Head {
   std::uint64_t used_blocks = 0;              // "cowused"; k_in_order is only ever found with `dirty`
   Uuid boot_id{};                             // of whoever keeps it in order; zero else
   Uuid session_id{};
+  // There are bytes of a session in a head that doesn't speak of it: a kill cut its write off. They mean nothing.
+  bool session_left = false;
   // A merge into the read-only file was begun and is not finished, so the fingerprint is that of no file any more. This
   // is that of the blocks that are not in the cowfile, which the merge leaves as they are. Oxbow's own.
   std::optional<std::uint32_t> merging = std::nullopt;

@@ -178,7 +178,8 @@ IoStatus CowloopTarget::flush_all(Queue& queue) noexcept {
 }
 
 bool CowloopTarget::untidy() const noexcept {
-  return options_.writable && dirty_.load(std::memory_order_acquire);
+  const bool left = session_left_.load(std::memory_order_acquire);
+  return options_.writable && (left || dirty_.load(std::memory_order_acquire));
 }
 
 // Also a file that an unclean end had left marked, and that was not written since.
@@ -204,6 +205,7 @@ IoStatus CowloopTarget::leave_clean(Queue& queue) noexcept {
   if (status.ok()) status = sync_blocking(queue, *cowfile_);
   if (!status.ok()) return status;
   dirty_.store(false, std::memory_order_release);
+  session_left_.store(false, std::memory_order_release);
   if (!canary(Canary::cowloop_marked_once)) session_begun_.store(false, std::memory_order_release);
   return {};
 }

@@ -43,6 +43,7 @@ CowloopTarget::CowloopTarget(std::shared_ptr<Store> cowfile, std::shared_ptr<Sto
       states_(head_.base_blocks, options_.writable ? options_.live : nullptr),
       pages_(cowloop::map_pages(head_.base_blocks)),
       dirty_(head_.dirty),
+      session_left_(head_.session_left),
       bits_durable_(!head_.dirty) {}
 
 CowloopTarget::~CowloopTarget() = default;

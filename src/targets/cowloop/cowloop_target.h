@@ -130,7 +130,8 @@ class CowloopTarget final : public Target {
 
   // From the mark to the next clean head: every new block needs it.
   std::atomic<bool> session_begun_{false};
-  std::atomic<bool> dirty_;  // what the head in the file says
+  std::atomic<bool> dirty_;         // what the head in the file says
+  std::atomic<bool> session_left_;  // Head::session_left, until the next clean head
   // Whether bits that were read can be relied on after a power loss: what a killed process wrote may be in the page
   // cache alone.
   std::atomic<bool> bits_durable_;
