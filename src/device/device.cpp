@@ -346,15 +346,18 @@ void Device::viewed(Queue& queue, Range range, const ReadView& view) noexcept {
   parts_->statistics.add(queue.shard(), Counter::read_bytes, range.length);
 }
 
-std::span<std::byte> Device::direct(Range range) noexcept {
-  if (range.empty() || !check_change(range).ok()) return {};
+DirectWrite Device::direct(Queue& queue, Range range) noexcept {
+  Gate::Pass pass = parts_->gate.enter(queue.shard());
+  if (!pass || range.empty() || !check_change(range).ok()) return {};
   Plan plan;
   const Step step = target_->plan(range, {.operation = Operation::write}, plan);
   const Move& move = plan.move;
   const bool plain = step.answer == Answer::ready && step.length == range.length && plan.has_move &&
                      !plan.claims_held && move.length() == range.length && move.from == Source::payload;
   if (!plain || !move.store->in_memory()) return {};
-  return move.store->memory({move.at, move.body});
+  const std::span<std::byte> memory = move.store->memory({move.at, move.body});
+  if (memory.empty()) return {};
+  return {memory, std::move(pass)};
 }
 
 void Device::received(Queue& queue, Range range) noexcept {
@@ -362,7 +365,7 @@ void Device::received(Queue& queue, Range range) noexcept {
   parts_->statistics.add(queue.shard(), Counter::written_bytes, range.length);
   parts_->statistics.add(queue.shard(), Counter::stored_bytes, range.length);
   Plan plan;
-  // The same answer as direct() had: nothing but a structure change could alter it.
+  // The same answer as direct() had: nothing but a structure change could alter it, and that waits for the lease.
   const Step step = target_->plan(range, {.operation = Operation::write}, plan);
   if (step.answer == Answer::ready && plan.owner != nullptr) plan.owner->commit(plan);
 }

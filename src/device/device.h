@@ -68,6 +68,13 @@ struct ReadView {
   }
 };
 
+// Memory of the device to receive a payload into. A lease: structure changes wait for its end. Thread safety: belongs
+// to one thread.
+struct DirectWrite {
+  std::span<std::byte> memory;  // empty: there is none
+  Gate::Pass pass;
+};
+
 // A virtual block device over one target.
 //
 // Requests are byte ranges of any alignment. A range beyond the end fails with EINVAL (read) or ENOSPC
@@ -124,8 +131,8 @@ class Device {
   void viewed(Queue& queue, Range range, const ReadView& view) noexcept;
   // Memory to receive a payload for the whole range into, where a write needs nothing but the copy; else
   // empty, and write() is the way. What is put there is seen at once. Call received() when all of it is
-  // there, before the request is answered; without FUA.
-  [[nodiscard]] std::span<std::byte> direct(Range range) noexcept;
+  // there, while the lease is held and before the request is answered; without FUA.
+  [[nodiscard]] DirectWrite direct(Queue& queue, Range range) noexcept;
   void received(Queue& queue, Range range) noexcept;
 
   // Structure changes: suspend, replace, resume, by one thread at a time; `queue` is that thread's.

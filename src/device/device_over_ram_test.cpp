@@ -75,9 +75,9 @@ TEST_F(DeviceOverRam, ChecksRangesOnce) {
                          }),
             IoStatus::error(ENOSPC));
   EXPECT_TRUE(write(k_size_bytes, 0, Durability::when_completed).ok());
-  EXPECT_TRUE(device_->direct({0, k_page_bytes}).empty()) << "the page has no memory yet";
+  EXPECT_TRUE(device_->direct(queue_, {0, k_page_bytes}).memory.empty()) << "the page has no memory yet";
   ASSERT_TRUE(write(0, k_page_bytes, Durability::with_flush).ok());
-  EXPECT_EQ(device_->direct({100, 200}).size(), 200U);
+  EXPECT_EQ(device_->direct(queue_, {100, 200}).memory.size(), 200U);
 }
 
 }  // namespace

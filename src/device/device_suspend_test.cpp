@@ -69,6 +69,33 @@ TEST(DeviceSuspend, RequestsWaitAndFindTheNewTarget) {
   EXPECT_EQ(letter_at(queue, device, 0), '\0') << "what was written belongs to the old target";
 }
 
+// What is being received into the device's memory would be lost with the memory.
+TEST(DeviceSuspend, WaitsForAPayloadThatIsReceivedIntoMemory) {
+  Device device(ram(k_size_bytes), {.name = "d"});
+  Queue queue;
+  const std::vector<std::byte> page(4096, std::byte{'a'});
+  ASSERT_TRUE(
+      run_blocking(queue, [&](Io& io) { return device.write(io, 0, page, Durability::with_flush); }).ok());
+  DirectWrite direct = device.direct(queue, {0, 512});
+  ASSERT_EQ(direct.memory.size(), 512U);
+  std::atomic<bool> suspended{false};
+  std::jthread control([&] {
+    Queue own;
+    device.suspend(own);
+    suspended = true;
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(suspended.load());
+  EXPECT_TRUE(device.direct(queue, {512, 512}).memory.empty()) << "no new one begins";
+  direct.memory[0] = std::byte{'b'};
+  device.received(queue, {0, 512});
+  direct = {};
+  control.join();
+  EXPECT_TRUE(suspended.load());
+  device.resume();
+  EXPECT_EQ(letter_at(queue, device, 0), 'b');
+}
+
 TEST(DeviceSuspend, WaitsForAViewToBeGivenBack) {
   Device device(ram(k_size_bytes), {.name = "d"});
   Queue queue;

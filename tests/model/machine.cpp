@@ -121,7 +121,8 @@ void Machine::write() {
 // As an export does that receives straight into memory.
 void Machine::receive() {
   const Range range = draw_range();
-  const std::span<std::byte> memory = opened_.device->direct(range);
+  const DirectWrite lease = opened_.device->direct(queue_, range);
+  const std::span<std::byte> memory = lease.memory;
   if (memory.empty()) return;
   note("receive", range);
   ASSERT_EQ(memory.size(), range.length);

@@ -15,8 +15,8 @@ void Payload::begin(Range range, Durability durability) noexcept {
 void Payload::begin_chunk() noexcept {
   // Chunks end at multiples of their size, so that the clusters of a layer are not cut.
   const Range chunk = left_.prefix(k_chunk_bytes - left_.offset % k_chunk_bytes);
-  memory_ = durability_ == Durability::with_flush ? device_.direct(chunk) : std::span<std::byte>{};
-  if (memory_.empty()) {
+  if (durability_ == Durability::with_flush) direct_ = device_.direct(queue_, chunk);
+  if (direct_.memory.empty()) {
     buffer_ = queue_.buffers().take(chunk.length);
     if (!buffer_.valid()) return;
   }
@@ -35,25 +35,25 @@ std::size_t Payload::until_sector_end() const noexcept {
 std::span<std::byte> Payload::destination(std::size_t available) noexcept {
   if (chunk_.empty()) begin_chunk();
   if (chunk_.empty()) return {};
-  if (memory_.empty()) return buffer_.bytes().subspan(got_);
+  if (direct_.memory.empty()) return buffer_.bytes().subspan(got_);
 
   const std::size_t sector = until_sector_end();
   to_bounce_ = bounced_ > 0 || available < sector;
   if (to_bounce_) return std::span(bounce_).subspan(bounced_, sector);
   std::size_t whole = std::min<std::size_t>(available, chunk_.length - got_);
   if (got_ + whole < chunk_.length) whole -= (chunk_.offset + got_ + whole) % k_sector_bytes;
-  return memory_.subspan(got_, whole);
+  return direct_.memory.subspan(got_, whole);
 }
 
 std::optional<Payload::Chunk> Payload::put(std::size_t count) noexcept {
-  if (memory_.empty()) {
+  if (direct_.memory.empty()) {
     got_ += count;
   } else if (to_bounce_) {
     const bool complete = count == until_sector_end();
     got_ += count;
     bounced_ += count;
     if (complete) {
-      std::memcpy(memory_.subspan(got_ - bounced_).data(), bounce_.data(), bounced_);
+      std::memcpy(direct_.memory.subspan(got_ - bounced_).data(), bounce_.data(), bounced_);
       bounced_ = 0;
     }
   } else {
@@ -62,22 +62,22 @@ std::optional<Payload::Chunk> Payload::put(std::size_t count) noexcept {
     // completed.
     if (got_ < chunk_.length)
       bounced_ = std::min<std::size_t>((chunk_.offset + got_) % k_sector_bytes, count);
-    std::memcpy(bounce_.data(), memory_.subspan(got_ - bounced_).data(), bounced_);
+    std::memcpy(bounce_.data(), direct_.memory.subspan(got_ - bounced_).data(), bounced_);
   }
   if (got_ < chunk_.length) return std::nullopt;
   return finish_chunk();
 }
 
 std::optional<Payload::Chunk> Payload::finish_chunk() noexcept {
-  if (!memory_.empty()) device_.received(queue_, chunk_);
-  memory_ = {};
+  if (!direct_.memory.empty()) device_.received(queue_, chunk_);
+  direct_ = {};
   got_ = 0;
   return Chunk{std::exchange(chunk_, {}), std::exchange(buffer_, {})};
 }
 
 void Payload::abandon() noexcept {
-  if (!memory_.empty() && got_ > bounced_) device_.received(queue_, chunk_.prefix(got_ - bounced_));
-  memory_ = {};
+  if (!direct_.memory.empty() && got_ > bounced_) device_.received(queue_, chunk_.prefix(got_ - bounced_));
+  direct_ = {};
   buffer_ = {};
   chunk_ = {};
   left_ = {};

@@ -57,10 +57,10 @@ class Payload {
   Device& device_;
   Queue& queue_;
   Durability durability_ = Durability::with_flush;
-  Range left_;                   // after the chunk
-  Range chunk_;                  // being received; empty between chunks
-  std::size_t got_ = 0;          // bytes of the chunk that are here, those in the bounce included
-  std::span<std::byte> memory_;  // the device's, for the chunk; empty when there is a buffer
+  Range left_;           // after the chunk
+  Range chunk_;          // being received; empty between chunks
+  std::size_t got_ = 0;  // bytes of the chunk that are here, those in the bounce included
+  DirectWrite direct_;   // the device's memory, for the chunk; empty when there is a buffer
   Buffer buffer_;
   std::array<std::byte, k_sector_bytes> bounce_;
   std::size_t bounced_ = 0;  // bytes in the bounce
