@@ -31,6 +31,10 @@ void add_close(CLI::App& app, Chosen& chosen) {
   add(app, chosen, "close", "Let a served device let go of its files, its clients staying");
 }
 
+void add_clear(CLI::App& app, Chosen& chosen) {
+  add(app, chosen, "clear", "Empty a served RAM disk that no client has open");
+}
+
 void add_reopen_ro(CLI::App& app, Chosen& chosen) {
   add(app, chosen, "reopen-ro", "Let a served device open its files again for reading only");
 }

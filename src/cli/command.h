@@ -55,6 +55,7 @@ ExitStatus fail(const Error& error);
 
 // The subcommands.
 void add_check(CLI::App& app, Chosen& chosen);
+void add_clear(CLI::App& app, Chosen& chosen);
 void add_close(CLI::App& app, Chosen& chosen);
 void add_convert(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);

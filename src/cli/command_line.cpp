@@ -57,6 +57,7 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_table(app, chosen);
   add_sync(app, chosen);
   add_watch(app, chosen);
+  add_clear(app, chosen);
   add_close(app, chosen);
   add_reopen_ro(app, chosen);
   if (const std::string why = wrong_command(app, argc, argv); !why.empty()) return wrong_usage(app, why);

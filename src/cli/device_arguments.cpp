@@ -75,8 +75,7 @@ void add_device_arguments(CLI::App& command, DeviceArguments& arguments) {
   add_size_option(
       command, "--budget", [&](std::uint64_t budget) { arguments.budget = budget; }, "SIZE",
       "With --ram: the memory that its contents may take; writes that need more find no room. "
-      "Without it, "
-      "its size is the limit.");
+      "Without it, its size is the limit, or the memory that is available where that is less.");
   command
       .add_option("--file", arguments.file,
                   "A regular file or block device, as it is. Writes go to the file itself.")

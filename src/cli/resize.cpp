@@ -35,11 +35,11 @@ ExitStatus resize(const ResizeArguments& arguments) {
 void add_resize(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<ResizeArguments>();
   CLI::App& command =
-      add_command(app, "resize", "Make the device in a layer larger", "[--accept-base] DEVICE SIZE");
+      add_command(app, "resize", "Give a layer or a RAM disk another size", "[--accept-base] DEVICE SIZE");
   add_device_or_layer(command, arguments->target);
   add_size_option(
       command, "SIZE", [arguments](std::uint64_t size) { arguments->size_bytes = size; }, "",
-      "Its new size, not below the present one. What is new reads as zeros.")
+      "Its new size; of a layer, not below the present one. What is new reads as zeros.")
       ->required();
   add_accept_base_flag(command, arguments->accept_base);
   command.callback([arguments, &chosen] { chosen = [arguments] { return resize(*arguments); }; });

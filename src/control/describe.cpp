@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <ctime>
@@ -76,12 +77,16 @@ Json describe_client(const nbd::ClientStatus& client) {
           {"latency", describe_latency(client.latency)}};
 }
 
+std::vector<nbd::ClientStatus> users_of(const Served& served, const ServedDevice& device) {
+  if (served.server == nullptr) return {};
+  std::vector<nbd::ClientStatus> users = served.server->clients();
+  std::erase_if(users, [&](const auto& client) { return !client.serving || client.device != device.device; });
+  return users;
+}
+
 Json describe_clients(const Served& served, const ServedDevice& device) {
   Json json = Json::array();
-  if (served.server == nullptr) return json;
-  for (const nbd::ClientStatus& client : served.server->clients()) {
-    if (client.serving && client.device == device.device) json.push_back(describe_client(client));
-  }
+  for (const nbd::ClientStatus& client : users_of(served, device)) json.push_back(describe_client(client));
   return json;
 }
 
@@ -132,6 +137,18 @@ std::string time_text(std::chrono::system_clock::time_point time) {
   ::gmtime_r(&seconds, &parts);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string users_text(const Served& served, const ServedDevice& device) {
+  constexpr std::size_t most_named = 4;
+  const std::vector<nbd::ClientStatus> users = users_of(served, device);
+  if (users.empty()) return {};
+  std::string text =
+      users.size() == 1 ? "1 client has it open: " : fmt::format("{} clients have it open: ", users.size());
+  for (std::size_t i = 0; i < std::min(users.size(), most_named); ++i)
+    text += (i == 0 ? "" : ", ") + users[i].peer.text();
+  if (users.size() > most_named) text += ", ...";
+  return text;
 }
 
 std::string_view state_of(const ServedDevice& device) {

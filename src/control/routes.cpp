@@ -79,8 +79,15 @@ Reply resize(const Call& call) {
                                   "the body is to have a member size, a number of bytes"));
   }
   const auto bytes = size->get<std::uint64_t>();
-  return change(call, "cannot resize device",
-                [bytes](Queue& queue, DeviceFiles& files) { return files.grow(queue, bytes); });
+  return change(call, "cannot resize device", [&](Queue& queue, DeviceFiles& files) {
+    return files.resize(queue, bytes, [&] { return users_text(call.served, *call.device); });
+  });
+}
+
+Reply clear(const Call& call) {
+  return change(call, "cannot clear device", [&](Queue& queue, DeviceFiles& files) {
+    return files.clear(queue, [&] { return users_text(call.served, *call.device); });
+  });
 }
 
 Reply close(const Call& call) {
@@ -111,6 +118,7 @@ constexpr auto k_routes = std::to_array<Route>({
     {"GET", "/v1/devices/{name}/space", Cost::quick, k_nothing, space},
     {"POST", "/v1/devices/{name}/reset", Cost::waits, k_nothing, reset},
     {"POST", "/v1/devices/{name}/resize", Cost::waits, k_size, resize},
+    {"POST", "/v1/devices/{name}/clear", Cost::waits, k_nothing, clear},
     {"POST", "/v1/devices/{name}/close", Cost::waits, k_nothing, close},
     {"POST", "/v1/devices/{name}/reopen-ro", Cost::waits, k_nothing, reopen_read_only},
     {"GET", "/metrics", Cost::quick, k_nothing, metrics},

@@ -3,13 +3,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
 
 #include "formats/native/codec.h"
 #include "jobs/cowloop/create_cowfile.h"
 #include "jobs/cowloop/repair_cowfile.h"
 #include "jobs/create_layer.h"
 #include "os/absolute_path.h"
+#include "os/available_memory.h"
 #include "stores/open_stores.h"
 #include "stores/ram/ram_store.h"
 #include "targets/cow/open_layer.h"
@@ -25,6 +28,11 @@ namespace oxbow {
 namespace {
 
 using Opened = Result<std::shared_ptr<Target>>;
+
+// Without a budget, the part of what is available that a RAM disk leaves to others.
+constexpr std::uint64_t k_kept_free = 16;
+// Far beyond what can be mapped.
+constexpr std::uint64_t k_most_ram_bytes = std::uint64_t{1} << 62;
 
 Error refuse(std::string where, std::string why) {
   return {"cannot open device", std::move(where), std::move(why)};
@@ -84,15 +92,10 @@ Opened open_target(OpenContext& context, const OverlaySpec& spec) {
 
 Opened open_target(OpenContext& context, const RamSpec& spec) {
   if (spec.size_bytes == 0) return std::unexpected(refuse("RAM disk", "its size is 0"));
-  RamOptions options;
-  options.size_bytes = spec.size_bytes;
-  options.preallocate = spec.preallocate;
-  if (spec.budget_bytes && *spec.budget_bytes < k_ram_page_bytes) {
-    return std::unexpected(refuse("RAM disk", fmt::format("a budget of {} bytes holds no page of {}",
-                                                          *spec.budget_bytes, k_ram_page_bytes)));
-  }
-  options.budget_bytes = spec.budget_bytes.value_or(0);
-  auto store = RamStore::create(options);
+  const auto budget = ram_budget(spec, spec.size_bytes);
+  if (!budget) return std::unexpected(budget.error());
+  auto store = RamStore::create(
+      {.size_bytes = spec.size_bytes, .budget_bytes = *budget, .preallocate = spec.preallocate});
   if (!store) return std::unexpected(store.error());
   const Range all{0, spec.size_bytes};
   return std::make_shared<LinearTarget>(std::move(*store), "ram", all, context.writable);
@@ -149,6 +152,29 @@ Opened open_target(OpenContext& context, const CowloopSpec& spec) {
 }
 
 }  // namespace
+
+Result<std::uint64_t> ram_budget(const RamSpec& spec, std::uint64_t size_bytes, std::uint64_t held_bytes) {
+  const std::uint64_t whole = size_bytes > k_most_ram_bytes ? k_most_ram_bytes : whole_ram_pages(size_bytes);
+  const std::uint64_t most = std::numeric_limits<std::uint64_t>::max();
+  const std::uint64_t available = available_memory_bytes();
+  const std::uint64_t room = available > most - held_bytes ? most : available + held_bytes;
+  const auto too_much = [room](const char* what, std::uint64_t bytes) {
+    return std::unexpected(
+        refuse("RAM disk", fmt::format("{} {} bytes, and memory has room for {}", what, bytes, room)));
+  };
+  if (spec.budget_bytes) {
+    if (*spec.budget_bytes < k_ram_page_bytes) {
+      return std::unexpected(refuse("RAM disk", fmt::format("a budget of {} bytes holds no page of {}",
+                                                            *spec.budget_bytes, k_ram_page_bytes)));
+    }
+    const std::uint64_t asked = std::min(*spec.budget_bytes / k_ram_page_bytes * k_ram_page_bytes, whole);
+    if (asked > room) return too_much("its budget is", asked);
+    return asked;
+  }
+  if (spec.preallocate && whole > room) return too_much("preallocation takes", whole);
+  if (spec.preallocate || whole <= room - room / k_kept_free) return whole;
+  return std::max((room - room / k_kept_free) / k_ram_page_bytes, std::uint64_t{1}) * k_ram_page_bytes;
+}
 
 Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,
                                                    const OpenOptions& options) {

@@ -36,9 +36,15 @@ struct OverlaySpec {
 struct RamSpec {
   std::uint64_t size_bytes = 0;
   bool preallocate = false;
-  std::optional<std::uint64_t> budget_bytes =
-      std::nullopt;  // at least a page; without it the size is the limit
+  // At least a page, and no more than there is; without it, as much as the size takes and there is.
+  std::optional<std::uint64_t> budget_bytes = std::nullopt;
 };
+
+// How much memory the contents of a RAM disk of `size_bytes` may take, in whole pages: what was asked for, or else what
+// the memory that is available now leaves of its size. `held_bytes` it has already. Refuses what memory has no room
+// for.
+[[nodiscard]] Result<std::uint64_t> ram_budget(const RamSpec& spec, std::uint64_t size_bytes,
+                                               std::uint64_t held_bytes = 0);
 
 // Bytes [offset, offset + length) of a regular file or block device; without a length up to its end.
 struct FileSpec {

@@ -10,12 +10,17 @@
 
 #include "os/absolute_path.h"
 #include "stores/open_stores.h"
+#include "stores/ram/ram_store.h"
 #include "targets/cow/cow_target.h"
 #include "targets/cow/layer_edit.h"
 #include "targets/error/error_target.h"
+#include "targets/linear/linear_target.h"
 
 namespace oxbow {
 namespace {
+
+// As the kernel calls EBUSY.
+constexpr const char* k_busy = "Device or resource busy";
 
 // The working directory may change before the files are opened again.
 DeviceSpec lasting(DeviceSpec spec) {
@@ -66,7 +71,7 @@ std::string DeviceFiles::layer_path() const {
 }
 
 Result<void> DeviceFiles::check_has_files() const {
-  if (!std::holds_alternative<RamSpec>(spec_)) return {};
+  if (!is_ram()) return {};
   return std::unexpected(refusal("it is a RAM disk, which has no files"));
 }
 
@@ -75,11 +80,20 @@ Result<void> DeviceFiles::change(Queue& queue, const char* what, const Change& m
   if (!alone.owns_lock())
     return std::unexpected(Error(what, options_.name, "another change of it is under way"));
   what_ = what;
-  if (auto has = check_has_files(); !has) return has;
   // They would have to end first, and nobody knows when.
-  if (opened_.device->room())
-    return std::unexpected(refusal("changes of it wait for room on its file system: make some first"));
+  if (opened_.device->room()) {
+    return std::unexpected(refusal(is_ram()
+                                       ? "changes of it wait for room in its budget: discard something first"
+                                       : "changes of it wait for room on its file system: make some first"));
+  }
   return make(queue);
+}
+
+Result<void> DeviceFiles::change_files(Queue& queue, const char* what, const Change& make) {
+  return change(queue, what, [&](Queue& own) -> Result<void> {
+    if (auto has = check_has_files(); !has) return has;
+    return make(own);
+  });
 }
 
 void DeviceFiles::put(std::shared_ptr<Target> next, bool read_only, Standing standing) {
@@ -130,7 +144,7 @@ Result<void> DeviceFiles::run_on_layer(Queue& queue, const std::string& path, co
 }
 
 Result<void> DeviceFiles::change_layer(Queue& queue, const char* what, const Job& job) {
-  return change(queue, what, [&](Queue& own) -> Result<void> {
+  return change_files(queue, what, [&](Queue& own) -> Result<void> {
     const std::string path = layer_path();
     if (path.empty()) return std::unexpected(refusal("it is not a layer"));
     if (const Standing now = standing(); now.state != State::open)
@@ -150,9 +164,60 @@ Result<void> DeviceFiles::reset(Queue& queue) {
   return change_layer(queue, "cannot reset device", reset_layer);
 }
 
-Result<void> DeviceFiles::grow(Queue& queue, std::uint64_t size_bytes) {
-  return change_layer(queue, "cannot resize device",
-                      [size_bytes](Queue& own, Store& layer) { return grow_layer(own, layer, size_bytes); });
+Result<void> DeviceFiles::resize(Queue& queue, std::uint64_t size_bytes, const Users& users) {
+  constexpr const char* what = "cannot resize device";
+  if (!is_ram()) {
+    return change_layer(
+        queue, what, [size_bytes](Queue& own, Store& layer) { return grow_layer(own, layer, size_bytes); });
+  }
+  return change_ram(queue, what, [&](Queue& /*own*/, const auto& store) -> Result<void> {
+    if (size_bytes == 0) return std::unexpected(refusal("the size must not be 0"));
+    if (const std::string who = users(); size_bytes < store->size() && !who.empty())
+      return std::unexpected(refusal(fmt::format("{}, {}, who can't be told that it shrinks", k_busy, who)));
+    return resize_ram(store, size_bytes);
+  });
+}
+
+Result<void> DeviceFiles::change_ram(Queue& queue, const char* what, const RamJob& job) {
+  return change(queue, what, [&](Queue& own) -> Result<void> {
+    if (!is_ram()) return std::unexpected(refusal("it is not a RAM disk"));
+    if (!opened_.device->writable()) return std::unexpected(refusal("it is read-only"));
+    const Suspended suspended(*opened_.device, own);
+    std::shared_ptr<RamStore> store;
+    {
+      const std::shared_ptr<Target> target = opened_.device->target();
+      if (const auto* const linear = dynamic_cast<const LinearTarget*>(target.get()))
+        store = std::dynamic_pointer_cast<RamStore>(linear->store());
+    }
+    if (store == nullptr) return std::unexpected(refusal("it is not the RAM disk any more that is served"));
+    return job(own, store);
+  });
+}
+
+Result<void> DeviceFiles::resize_ram(const std::shared_ptr<RamStore>& store, std::uint64_t size_bytes) {
+  const auto budget = ram_budget(std::get<RamSpec>(spec_), size_bytes, store->allocated_bytes());
+  if (!budget) return std::unexpected(refusal(budget.error().why()));
+  const std::uint64_t before = store->facts().total_bytes.value_or(*budget);
+  // A preallocated one takes more at once; one that shrinks gives back first.
+  if (size_bytes > store->size()) store->set_budget(*budget);
+  const int error = store->resize(size_bytes);
+  store->set_budget(error == 0 ? *budget : before);
+  if (error == ENOMEM || error == EFBIG)
+    return std::unexpected(refusal("it does not fit into this process's address space, or into memory"));
+  if (error != 0) return std::unexpected(refusal(std::strerror(error)));
+  put(std::make_shared<LinearTarget>(store, "ram", Range{0, size_bytes}, options_.writable),
+      !options_.writable, {});
+  return {};
+}
+
+Result<void> DeviceFiles::clear(Queue& queue, const Users& users) {
+  return change_ram(queue, "cannot clear device", [&](Queue& own, const auto& store) -> Result<void> {
+    if (const std::string who = users(); !who.empty())
+      return std::unexpected(refusal(fmt::format("{}: {}", k_busy, who)));
+    const IoStatus cleared = run_blocking(own, [&](Io& io) { return store->clear(io); });
+    if (cleared.ok()) return {};
+    return std::unexpected(refusal(std::strerror(cleared.error_number())));
+  });
 }
 
 Result<void> DeviceFiles::tidy_up(Queue& queue) {
@@ -170,7 +235,7 @@ Result<void> DeviceFiles::tidy_up(Queue& queue) {
 }
 
 Result<void> DeviceFiles::close(Queue& queue) {
-  return change(queue, "cannot close device", [this](Queue& own) -> Result<void> {
+  return change_files(queue, "cannot close device", [this](Queue& own) -> Result<void> {
     if (standing().state == State::closed) return {};
     const Suspended suspended(*opened_.device, own);
     if (standing().state == State::open) {
@@ -183,7 +248,7 @@ Result<void> DeviceFiles::close(Queue& queue) {
 }
 
 Result<void> DeviceFiles::reopen_read_only(Queue& queue) {
-  return change(queue, "cannot reopen device", [this](Queue& own) -> Result<void> {
+  return change_files(queue, "cannot reopen device", [this](Queue& own) -> Result<void> {
     const Suspended suspended(*opened_.device, own);
     if (standing().state == State::open) {
       if (auto closed = close_target(own); !closed) return closed;

@@ -21,7 +21,7 @@
 
 namespace oxbow {
 
-class FileStore;
+class RamStore;
 
 // The files of one device. Thread safety: any thread, one change at a time: another one meanwhile is refused. `queue`
 // is the calling thread's, which is blocked until requests in flight have ended.
@@ -42,9 +42,15 @@ class DeviceFiles {
   };
   [[nodiscard]] Standing standing() const;
 
-  // Drops what the layer holds: the base shows again. Of a device that is a layer, as is grow().
+  // Drops what the layer holds: the base shows again. Of a device that is a layer.
   [[nodiscard]] Result<void> reset(Queue& queue);
-  [[nodiscard]] Result<void> grow(Queue& queue, std::uint64_t size_bytes);
+  // Who has the device open, in words ("1 client has it open: ..."); empty: nobody. Asked while requests wait.
+  using Users = std::function<std::string()>;
+  // A new size, of a layer or a RAM disk. A layer never shrinks; a RAM disk does when nobody has it open, for nobody
+  // can be told.
+  [[nodiscard]] Result<void> resize(Queue& queue, std::uint64_t size_bytes, const Users& users);
+  // Empties a RAM disk that nobody has open.
+  [[nodiscard]] Result<void> clear(Queue& queue, const Users& users);
   // Leaves the files of pairs of cowloop as a clean end would, and goes on. Does nothing where they are so already.
   // Waits for another change to end.
   [[nodiscard]] Result<void> tidy_up(Queue& queue);
@@ -56,14 +62,20 @@ class DeviceFiles {
  private:
   using Job = std::function<Result<void>(Queue& queue, Store& layer)>;
   using Change = std::function<Result<void>(Queue& queue)>;
+  using RamJob = std::function<Result<void>(Queue& queue, const std::shared_ptr<RamStore>& store)>;
   class Suspended;
 
   [[nodiscard]] Error refusal(std::string why) const;
   // Alone, with the device suspended.
   [[nodiscard]] Result<void> change(Queue& queue, const char* what, const Change& make);
+  [[nodiscard]] Result<void> change_files(Queue& queue, const char* what, const Change& make);
   [[nodiscard]] Result<void> change_layer(Queue& queue, const char* what, const Job& job);
   [[nodiscard]] Result<void> run_on_layer(Queue& queue, const std::string& path, const Job& job);
   [[nodiscard]] Result<void> check_has_files() const;
+  [[nodiscard]] bool is_ram() const noexcept { return std::holds_alternative<RamSpec>(spec_); }
+  // The same with a RAM disk, which stays as it is.
+  [[nodiscard]] Result<void> change_ram(Queue& queue, const char* what, const RamJob& job);
+  [[nodiscard]] Result<void> resize_ram(const std::shared_ptr<RamStore>& store, std::uint64_t size_bytes);
   // Of the target of now, which stays in its place. When it fails the device is broken.
   [[nodiscard]] Result<void> close_target(Queue& queue);
   [[nodiscard]] Result<void> open_again(Queue& queue, std::shared_ptr<OpenStores> stores, bool read_only);

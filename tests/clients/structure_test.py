@@ -131,9 +131,9 @@ class StructureTest(clients.ClientTest):
         with self.connect(server) as client:
             client.write(0, b"still there" * 10)
         self.stop(server)
-        ram = self.serve("--ram", "1M", "--name", "ram")
-        self.refuse(1, "cannot resize device: ram: it is a RAM disk, which has no files", "resize", "ram", "2M")
-        self.stop(ram)
+        image = self.serve("--file", "golden.img", "--read-only", "--name", "image")
+        self.refuse(1, "cannot resize device: image: it is not a layer", "resize", "image", "64M")
+        self.stop(image)
         self.refuse(1, "no such device: nothing: nobody serves it in "
                     f"{self.run_directory()}; oxbow list shows what is there, and there is no file of that name",
                     "resize", "nothing", "2M")

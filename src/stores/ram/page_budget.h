@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <limits>
 
 namespace oxbow {
 
-// How many pages may be in use, and how many are. Thread safety: any thread, except the constructor.
+// How many pages may be in use, and how many are. Thread safety: any thread, except the constructor; set_limit() has no
+// charge() beside it.
 class PageBudget {
  public:
   explicit PageBudget(std::uint64_t limit_pages) noexcept : limit_(limit_pages) {}
@@ -15,18 +17,23 @@ class PageBudget {
 
   // Takes all of them or, answering false, none.
   [[nodiscard]] bool charge(std::uint64_t pages) noexcept {
+    const std::uint64_t most = limit();
     std::uint64_t used = used_.load(std::memory_order_relaxed);
     do {
-      if (pages > limit_ - used) return false;
+      if (pages > most - used) return false;
     } while (!used_.compare_exchange_weak(used, used + pages, std::memory_order_relaxed));
     return true;
   }
   void give_back(std::uint64_t pages) noexcept { used_.fetch_sub(pages, std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_; }
+  // Never less than what is in use.
+  void set_limit(std::uint64_t pages) noexcept {
+    limit_.store(std::max(pages, used()), std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t limit() const noexcept { return limit_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t used() const noexcept { return used_.load(std::memory_order_relaxed); }
 
  private:
-  std::uint64_t limit_;
+  std::atomic<std::uint64_t> limit_;
   std::atomic<std::uint64_t> used_{0};
 };
 

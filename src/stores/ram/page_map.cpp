@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stores/ram/page_map.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -27,6 +29,10 @@ int PageMap::grow(std::uint64_t pages) noexcept {
   const int error = mapping_.grow(map_bytes(pages));
   if (error == 0) words_ = reinterpret_cast<std::uint64_t*>(mapping_.data());
   return error;
+}
+
+int PageMap::wipe() noexcept {
+  return ::madvise(mapping_.data(), mapping_.size(), MADV_DONTNEED) == 0 ? 0 : errno;
 }
 
 std::uint64_t PageMap::run_end(std::uint64_t page, std::uint64_t end, bool present) const noexcept {

@@ -15,6 +15,11 @@ inline constexpr std::uint64_t k_ram_page_bytes = 4096;
 inline constexpr std::uint64_t k_ram_group_pages = 64;  // the pages of one word of the map
 inline constexpr std::uint64_t k_ram_group_bytes = k_ram_page_bytes * k_ram_group_pages;
 
+// So many bytes, rounded up to whole pages.
+[[nodiscard]] inline std::uint64_t whole_ram_pages(std::uint64_t bytes) noexcept {
+  return (bytes + k_ram_page_bytes - 1) / k_ram_page_bytes * k_ram_page_bytes;
+}
+
 // A piece of a range that lies within one group of 64 pages.
 struct GroupPiece {
   std::uint64_t group;
@@ -58,11 +63,13 @@ struct PageRun {
 }
 
 // One bit per page: whether it is present. Costs memory only where bits were set.
-// Thread safety: any thread, except init() and grow().
+// Thread safety: any thread, except init(), grow() and wipe().
 class PageMap {
  public:
   [[nodiscard]] int init(std::uint64_t pages) noexcept;
   [[nodiscard]] int grow(std::uint64_t pages) noexcept;
+  // No page is present any more, and the map's own memory is given back.
+  [[nodiscard]] int wipe() noexcept;
 
   // Sees the contents of the pages whose bits it sees.
   [[nodiscard]] std::uint64_t load(std::uint64_t group) const noexcept {

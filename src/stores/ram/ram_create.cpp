@@ -14,10 +14,6 @@ namespace {
 
 constexpr const char* k_cannot_create = "cannot create ram store";
 
-std::uint64_t whole_pages(std::uint64_t bytes) noexcept {
-  return (bytes + k_ram_page_bytes - 1) / k_ram_page_bytes * k_ram_page_bytes;
-}
-
 std::string bytes_text(std::uint64_t bytes) { return fmt::format("{} bytes", bytes); }
 
 // Beyond this, rounding up or off_t would overflow.
@@ -36,7 +32,7 @@ Result<std::shared_ptr<RamStore>> RamStore::create(const RamOptions& options) {
   if (options.size_bytes == 0)
     return std::unexpected(Error(k_cannot_create, where, "the size must not be 0"));
   if (options.preallocate && options.budget_bytes != 0 &&
-      options.budget_bytes < whole_pages(options.size_bytes)) {
+      options.budget_bytes < whole_ram_pages(options.size_bytes)) {
     return std::unexpected(Error(k_cannot_create, where,
                                  fmt::format("preallocation needs all of it, but the budget is {}",
                                              bytes_text(options.budget_bytes))));
@@ -49,7 +45,7 @@ Result<std::shared_ptr<RamStore>> RamStore::create(const RamOptions& options) {
 }
 
 Result<void> RamStore::map() {
-  const std::string where = bytes_text(size_);
+  const std::string where = bytes_text(size());
   memfd_.reset(::memfd_create("oxbow-ram", MFD_CLOEXEC));
   if (!memfd_.valid()) return std::unexpected(Error::from_errno(k_cannot_create, where, errno));
   int error = map_memory(size_);
@@ -64,7 +60,7 @@ Result<void> RamStore::map() {
 
 int RamStore::map_memory(std::uint64_t size) noexcept {
   if (size > k_most_bytes) return EFBIG;
-  const std::uint64_t bytes = whole_pages(size);
+  const std::uint64_t bytes = whole_ram_pages(size);
   if (::ftruncate(memfd_.get(), static_cast<off_t>(bytes)) != 0) return errno;
   std::expected<Mapping, int> mapping = Mapping::shared(memfd_.get(), bytes);
   if (!mapping) return mapping.error();
@@ -81,16 +77,17 @@ Result<void> RamStore::preallocate() {
   const int error = take_pages({0, memory_.size()});
   if (error == 0) return {};
   return std::unexpected(
-      Error(k_cannot_create, bytes_text(size_), "there is not enough memory to preallocate it"));
+      Error(k_cannot_create, bytes_text(size()), "there is not enough memory to preallocate it"));
 }
 
 int RamStore::take_pages(Range range) noexcept {
-  if (!budget_.charge(range.length / k_ram_page_bytes)) return ENOSPC;
+  const std::uint64_t absent = pages_.count_absent(range);
+  if (!budget_.charge(absent)) return ENOSPC;
   while (::fallocate(memfd_.get(), 0, static_cast<off_t>(range.offset), static_cast<off_t>(range.length)) !=
          0) {
     if (errno == EINTR) continue;
     const int error = errno;
-    budget_.give_back(range.length / k_ram_page_bytes);
+    budget_.give_back(absent);
     return error;
   }
   while (!range.empty()) {
@@ -103,9 +100,27 @@ int RamStore::take_pages(Range range) noexcept {
 
 Progress RamStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
   if (size < size_) return Progress::failed(EINVAL);
-  if (size > k_most_bytes) return Progress::failed(EFBIG);
-  const std::uint64_t old_bytes = whole_pages(size_);
-  const std::uint64_t new_bytes = whole_pages(size);
+  const int error = make_larger(size);
+  return error == 0 ? Progress::done() : Progress::failed(error);
+}
+
+int RamStore::resize(std::uint64_t size) noexcept {
+  if (size >= size_) return make_larger(size);
+  // The rest of its last page is zeroed, so that it is zeros when the store grows again.
+  Range cut{size, whole_ram_pages(size_) - size};
+  while (!cut.empty()) {
+    const GroupPiece piece = first_piece(cut);
+    if ((pages_.load(piece.group) & piece.touched()) != 0) drop(piece);
+    cut = cut.without_prefix(piece.range.length);
+  }
+  size_ = size;
+  return 0;
+}
+
+int RamStore::make_larger(std::uint64_t size) noexcept {
+  if (size > k_most_bytes) return EFBIG;
+  const std::uint64_t old_bytes = whole_ram_pages(size_);
+  const std::uint64_t new_bytes = whole_ram_pages(size);
   int error = 0;
   if (new_bytes > memory_.size()) {
     error = pages_.grow(new_bytes / k_ram_page_bytes);
@@ -114,11 +129,10 @@ Progress RamStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
   if (error == 0 && options_.preallocate && new_bytes > old_bytes) {
     error = take_pages({old_bytes, new_bytes - old_bytes});
   }
-  if (error != 0) return Progress::failed(error);
-  size_ = size;
-  return Progress::done();
+  if (error == 0) size_ = size;
+  return error;
 }
 
-std::string RamStore::describe() const { return "ram of " + bytes_text(size_); }
+std::string RamStore::describe() const { return "ram of " + bytes_text(size()); }
 
 }  // namespace oxbow

@@ -9,7 +9,7 @@
 namespace oxbow {
 
 Progress RamStore::read(Io& /*io*/, std::uint64_t at, std::span<std::byte> out, ReadMode /*mode*/) noexcept {
-  assert((Range{at, out.size()}.fits(size_)));
+  assert((Range{at, out.size()}.fits(size())));
   Range left{at, out.size()};
   std::byte* to = out.data();
   while (!left.empty()) {
@@ -58,7 +58,7 @@ Progress RamStore::write(Io& io, std::uint64_t at, WriteMode /*mode*/) noexcept 
 }
 
 IoStatus RamStore::fill(Range range, Payload& payload) noexcept {
-  assert(range.fits(size_));
+  assert(range.fits(size()));
   PageReservation reservation(budget_);
   if (!reservation.have(pages_.count_absent(range))) return IoStatus::error(ENOSPC);
   while (!range.empty()) {
@@ -105,10 +105,10 @@ Progress RamStore::zero(Io& io, Range range, ZeroMode mode) noexcept {
 }
 
 Progress RamStore::discard(Io& io, Range range) noexcept {
-  assert(range.fits(size_));
+  assert(range.fits(size()));
   if (options_.preallocate) return zero(io, range, ZeroMode::allocate);
   // The rest of the last page belongs to nobody.
-  if (!range.empty() && range.end() == size_) range.length = memory_.size() - range.offset;
+  if (!range.empty() && range.end() == size()) range.length = whole_ram_pages(range.end()) - range.offset;
   while (!range.empty()) {
     const GroupPiece piece = first_piece(range);
     if ((pages_.load(piece.group) & piece.touched()) != 0) drop(piece);
@@ -167,8 +167,21 @@ bool RamStore::punch(std::uint64_t group, PageRun run) noexcept {
   return true;
 }
 
+Progress RamStore::clear(Io& io) noexcept {
+  if (options_.preallocate) return zero(io, {0, size()}, ZeroMode::allocate);
+  // At once, pages that came back behind the map's back too.
+  constexpr int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  const auto bytes = static_cast<off_t>(memory_.size());
+  while (::fallocate(memfd_.get(), mode, 0, bytes) != 0) {
+    if (errno != EINTR) return Progress::failed(errno);
+  }
+  if (const int error = pages_.wipe(); error != 0) return Progress::failed(error);
+  budget_.give_back(budget_.used());
+  return Progress::done();
+}
+
 Progress RamStore::allocate(Io& /*io*/, Range range) noexcept {
-  assert(range.fits(size_));
+  assert(range.fits(size()));
   PageReservation reservation(budget_);
   if (!reservation.have(pages_.count_absent(range))) return Progress::failed(ENOSPC);
   while (!range.empty()) {
@@ -189,7 +202,7 @@ Progress RamStore::allocate(Io& /*io*/, Range range) noexcept {
 }
 
 std::uint64_t RamStore::extents(Range range, Extents& out) noexcept {
-  assert(range.fits(size_) && !range.empty() && !out.full());
+  assert(range.fits(size()) && !range.empty() && !out.full());
   std::uint64_t at = range.offset;
   const std::uint64_t first_page = at / k_ram_page_bytes;
   const std::uint64_t end_page =
@@ -207,7 +220,7 @@ std::uint64_t RamStore::extents(Range range, Extents& out) noexcept {
 }
 
 std::span<std::byte> RamStore::memory(Range range) noexcept {
-  assert(range.fits(size_));
+  assert(range.fits(size()));
   if (range.empty()) return {};
   const std::uint64_t first = range.offset / k_ram_page_bytes;
   const std::uint64_t end = (range.end() - 1) / k_ram_page_bytes + 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -38,8 +39,8 @@ struct RamOptions {
 // miss that: a copy that brings a page back traps into the kernel, which orders it and all that follows after
 // the clearing.
 //
-// Thread safety: as Store, with no data race of its own; grow() is a structure change and has the store to
-// itself.
+// Thread safety: as Store, with no data race of its own; grow(), resize(), clear() and set_budget() are structure
+// changes and have the store to themselves.
 class RamStore final : public Store {
  public:
   // The error says what the system refused: the memory, or a mapping of that size.
@@ -54,6 +55,13 @@ class RamStore final : public Store {
   Progress allocate(Io& io, Range range) noexcept override;
   // Existing views stay valid.
   Progress grow(Io& io, std::uint64_t size) noexcept override;
+  // grow() or its opposite: what is cut off gives its memory back, of a preallocated store too. Existing views stay
+  // mapped; of what is cut off they show zeros. Returns 0 or the errno value, and then the size is what it was.
+  [[nodiscard]] int resize(std::uint64_t size) noexcept;
+  // All of it reads as zeros and takes no memory, unless it is preallocated.
+  [[nodiscard]] Progress clear(Io& io) noexcept;
+  // In whole pages, not below what is in use.
+  void set_budget(std::uint64_t bytes) noexcept { budget_.set_limit(bytes / k_ram_page_bytes); }
   std::uint64_t extents(Range range, Extents& out) noexcept override;
   // Of present pages only, else empty. One that is used after its range was discarded shows zeros, and what
   // it makes the kernel bring back stays uncounted until the page is next written.
@@ -63,7 +71,8 @@ class RamStore final : public Store {
     return mode == ZeroMode::may_punch && !options_.preallocate;
   }
   [[nodiscard]] bool in_memory() const noexcept override { return true; }
-  [[nodiscard]] std::uint64_t size() const noexcept override { return size_; }
+  [[nodiscard]] std::uint64_t size() const noexcept override { return size_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool preallocated() const noexcept { return options_.preallocate; }
   [[nodiscard]] bool writable() const noexcept override { return true; }
   [[nodiscard]] std::string describe() const override;
   [[nodiscard]] std::optional<std::uint64_t> free_bytes() const noexcept override;
@@ -87,6 +96,7 @@ class RamStore final : public Store {
   [[nodiscard]] Result<void> preallocate();
   // Allocates whole pages that are absent. Returns 0 or the errno value.
   [[nodiscard]] int take_pages(Range range) noexcept;
+  [[nodiscard]] int make_larger(std::uint64_t size) noexcept;
 
   [[nodiscard]] std::mutex& stripe(std::uint64_t group) noexcept { return stripes_[group % k_stripes].mutex; }
   [[nodiscard]] std::byte* at(std::uint64_t offset) const noexcept { return memory_.data() + offset; }
@@ -107,7 +117,7 @@ class RamStore final : public Store {
   void recheck(const GroupPiece& piece, std::uint64_t copied) noexcept;
 
   RamOptions options_;
-  std::uint64_t size_;
+  std::atomic<std::uint64_t> size_;  // facts() is asked for at any time
   UniqueFd memfd_;
   Mapping memory_;
   std::vector<Mapping> outgrown_;  // earlier, shorter mappings of the same memory, kept for views

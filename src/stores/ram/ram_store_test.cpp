@@ -175,6 +175,59 @@ TEST(RamStore, PreallocatedGrowsWithinItsBudget) {
   EXPECT_EQ(user.grow(~std::uint64_t{0}).error_number(), EFBIG);
 }
 
+TEST(RamStore, ShrinksAndGivesBackWhatIsCutOff) {
+  for (const bool preallocate : {false, true}) {
+    const auto store = make({.size_bytes = 3 * k_mib, .preallocate = preallocate});
+    Queue queue;
+    StoreUser user(queue, *store);
+    auto expected = testing::random_bytes(5, 3 * k_mib);
+    ASSERT_TRUE(user.write(0, expected).ok());
+    const std::span<const std::byte> view = store->view({k_mib, k_mib});
+    EXPECT_EQ(store->resize(k_page + 100), 0);
+    EXPECT_EQ(store->size(), k_page + 100);
+    EXPECT_EQ(store->allocated_bytes(), 2 * k_page);
+    EXPECT_TRUE(std::all_of(view.begin(), view.end(), [](std::byte b) { return b == std::byte{}; }));
+    ASSERT_TRUE(user.discard({k_page, 100}).ok()) << "up to the new end";
+    EXPECT_EQ(store->allocated_bytes(), preallocate ? 2 * k_page : k_page);
+
+    EXPECT_EQ(store->resize(2 * k_mib), 0);
+    std::fill(expected.begin() + k_page, expected.end(), std::byte{});
+    expected.resize(2 * k_mib);
+    std::vector<std::byte> out(2 * k_mib, std::byte{9});
+    ASSERT_TRUE(user.read(0, out).ok());
+    EXPECT_EQ(out, expected) << "what was cut off does not come back";
+    EXPECT_EQ(store->allocated_bytes(), preallocate ? 2 * k_mib : k_page);
+    testing::run_store_model(*store, {.seed = 5, .steps = 300});
+  }
+}
+
+TEST(RamStore, AFailedResizeChangesNothing) {
+  const auto store = make({.size_bytes = 2 * k_page, .budget_bytes = 3 * k_page, .preallocate = true});
+  EXPECT_EQ(store->resize(4 * k_page), ENOSPC);
+  EXPECT_EQ(store->resize(~std::uint64_t{0}), EFBIG);
+  EXPECT_EQ(store->size(), 2 * k_page);
+  EXPECT_EQ(store->allocated_bytes(), 2 * k_page);
+  store->set_budget(4 * k_page + 1);
+  EXPECT_EQ(store->resize(4 * k_page), 0);
+  store->set_budget(k_page);
+  EXPECT_EQ(store->free_bytes(), 0U) << "not below what is in use";
+}
+
+TEST(RamStore, ClearingLeavesNothing) {
+  for (const bool preallocate : {false, true}) {
+    const auto store = make({.size_bytes = 3 * k_mib + 5, .preallocate = preallocate});
+    Queue queue;
+    StoreUser user(queue, *store);
+    ASSERT_TRUE(user.write(7, testing::random_bytes(5, 2 * k_mib)).ok());
+    EXPECT_TRUE(run_blocking(queue, [&](Io& io) { return store->clear(io); }).ok());
+    EXPECT_EQ(store->allocated_bytes(), preallocate ? 3 * k_mib + k_page : 0U);
+    std::vector<std::byte> out(3 * k_mib + 5, std::byte{9});
+    ASSERT_TRUE(user.read(0, out).ok());
+    EXPECT_EQ(out, std::vector<std::byte>(3 * k_mib + 5));
+    testing::run_store_model(*store, {.seed = 6, .steps = 300});
+  }
+}
+
 TEST(RamStore, TellsWhyItCannotBeMade) {
   EXPECT_EQ(refusal({.size_bytes = 0}), "cannot create ram store: 0 bytes: the size must not be 0");
   EXPECT_EQ(refusal({.size_bytes = std::uint64_t{1} << 60}),

@@ -29,6 +29,7 @@ class LinearTarget : public Target {
   [[nodiscard]] bool writable() const noexcept override { return writable_; }
   [[nodiscard]] TargetStatus status() const override;
   void describe(std::vector<ChainPart>& chain) const override;
+  [[nodiscard]] const std::shared_ptr<Store>& store() const noexcept { return store_; }
 
  protected:
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
