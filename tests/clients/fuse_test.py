@@ -319,6 +319,41 @@ class FuseTest(ClientTest):
         self.assertEqual(status, 1)
         self.assertIn("cannot close device: below: Input/output error", errors)
 
+    def test_a_file_below_that_is_cut_short(self):
+        self.make("raw.img", b"r" * (4 * MIB))
+        server = self.serve("--file", "raw.img", "--fuse", "disk.img")
+        file = self.open()
+        for _ in range(3):
+            self.assertEqual(os.pread(file, 4 * MIB, 0), b"r" * (4 * MIB))
+        os.truncate(self.path("raw.img"), MIB + 100)
+        self.fails(errno.EIO, os.pread, file, 4096, 2 * MIB)
+        self.fails(errno.EIO, os.pread, file, 8192, MIB - 4096)
+        self.assertEqual(os.pread(file, MIB, 0), b"r" * MIB)
+        os.close(file)
+        server.stop()
+
+    def test_many_holes(self):
+        server = self.show("--ram", "64M")
+        file = self.open()
+        os.pwrite(file, b"m" * 48 * MIB, 0)
+        for at in range(0, 48 * MIB, 8 * KIB):
+            fallocate(file, PUNCH_HOLE | KEEP_SIZE, at, 4 * KIB)
+        for at in range(32 * MIB, 32 * MIB + 80 * KIB, 8 * KIB):
+            self.assertEqual(os.lseek(file, at, os.SEEK_DATA), at + 4 * KIB)
+            self.assertEqual(os.lseek(file, at + 4 * KIB, os.SEEK_HOLE), at + 8 * KIB)
+        os.close(file)
+        self.stop(server)
+        # Each cluster of a layer is told by itself: the search takes more than one turn.
+        server = self.layer()
+        file = self.open()
+        for at in range(0, 6 * MIB, 8 * KIB):
+            os.pwrite(file, b"m" * 4 * KIB, at)
+        os.pwrite(file, b"m" * MIB, 2 * MIB)
+        self.assertEqual(os.lseek(file, 3 * MIB, os.SEEK_HOLE), 6 * MIB)
+        self.assertEqual(os.lseek(file, 0, os.SEEK_HOLE), 6 * MIB)
+        os.close(file)
+        self.stop(server)
+
     def test_refusals(self):
         os.mkdir(self.path("folder"))
         os.symlink("golden.img", self.path("link"))
@@ -394,15 +429,28 @@ class FuseTest(ClientTest):
         self.assertIn("writable", self.succeed("list"))
         self.assertEqual(server.stop(), (0, ""))
 
-    def test_a_process_that_is_killed_waits_for_no_room(self):
-        # The device pauses when its budget is used up; who writes can still be killed.
-        server = self.show("--ram", "8M", "--budget", "1M", "--name", "ram")
+    def write_until_paused(self):
         writer = subprocess.Popen(["dd", "if=/dev/urandom", f"of={self.disk}", "bs=64k", "conv=notrunc"],
-                                  stderr=subprocess.DEVNULL)
+                                  stderr=subprocess.PIPE, text=True, env=self.environment)
+        self.addCleanup(writer.stderr.close)
         deadline = time.monotonic() + 30
         while json.loads(self.succeed("status", "--json", "ram"))["state"] != "paused":
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
+        return writer
+
+    def test_it_ends_while_the_device_pauses(self):
+        server = self.show("--ram", "8M", "--budget", "1M", "--name", "ram")
+        writer = self.write_until_paused()
+        self.assertEqual(server.stop()[0], 0)
+        _, errors = writer.communicate(timeout=30)
+        self.assertEqual(writer.returncode, 1)
+        self.assertIn("No space left on device", errors)
+
+    def test_a_process_that_is_killed_waits_for_no_room(self):
+        # The device pauses when its budget is used up; who writes can still be killed.
+        server = self.show("--ram", "8M", "--budget", "1M", "--name", "ram")
+        writer = self.write_until_paused()
         writer.kill()
         self.assertEqual(writer.wait(30), -signal.SIGKILL)
         status, errors = server.stop()

@@ -31,6 +31,7 @@ constexpr std::size_t k_write_headers = sizeof(fuse_in_header) + sizeof(fuse_wri
 constexpr std::size_t k_receive_at = k_page - k_write_headers;
 constexpr std::size_t k_receive_bytes = k_write_headers + k_largest_transfer + k_page;
 constexpr unsigned k_requests_at_once = 32;  // before completions are looked at
+constexpr unsigned k_looks_at_once = 64;     // for data or a hole, each at up to 16 extents
 constexpr unsigned k_most_background = 256;  // asynchronous requests that the kernel sends at a time
 // A write up to that size that will wait is moved out of the way of the next request, instead of keeping a buffer for
 // the largest one.
@@ -214,7 +215,7 @@ void Worker::read(fuse_req_t kernel, std::uint64_t at, std::size_t bytes) noexce
   }
   const std::uint64_t arrived_ns = steady_ns();
   ReadView view;
-  // The kernel copies from memory that stays; a file that was cut short would fail the whole reply.
+  // Only from memory that stays: of a file that is cut short meanwhile, zeros could be sent that nobody can take back.
   if (device_.view(queue_, range, view) && !view.may_fault) {
     device_.viewed(queue_, range, view);
     (void)::fuse_reply_iov(kernel, view.pieces.begin(), static_cast<int>(view.pieces.size()));
@@ -339,11 +340,15 @@ void Worker::finished(Request& request, IoStatus status) noexcept {
 }
 
 void Worker::seek_on(Request& request) noexcept {
-  while (true) {
+  for (unsigned i = 0; i < k_looks_at_once; ++i) {
     const Progress progress = device_.extents(request, request.range, request.extents);
     if (progress.is_pending()) return submitted(request, progress);
     if (!sought(request, progress.status())) return;
   }
+  // Others have their turn.
+  request.extents.clear();
+  ++in_flight_;
+  queue_.post(request, {});
 }
 
 // Looks at what the extents say; answers if that decides. Whether to go on looking.
