@@ -12,6 +12,7 @@
 
 #include "device/device.h"
 #include "device/latency.h"
+#include "exports/fuse/file_export.h"
 #include "exports/nbd/server.h"
 #include "jobs/reopen_device.h"
 
@@ -142,6 +143,8 @@ std::string time_text(std::chrono::system_clock::time_point time) {
 std::string users_text(const Served& served, const ServedDevice& device) {
   constexpr std::size_t most_named = 4;
   const std::vector<nbd::ClientStatus> users = users_of(served, device);
+  const std::uint64_t opens = device.file == nullptr ? 0 : device.file->opens();
+  if (opens > 0) return fmt::format("{} is open", device.file->uri());
   if (users.empty()) return {};
   std::string text =
       users.size() == 1 ? "1 client has it open: " : fmt::format("{} clients have it open: ", users.size());

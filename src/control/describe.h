@@ -20,7 +20,8 @@ inline constexpr std::string_view k_api = "v1";
 // Seconds since 1970 as "2026-11-20T13:05:34Z".
 [[nodiscard]] std::string time_text(std::chrono::system_clock::time_point time);
 
-// Who has the device open, for an error: "2 clients have it open: process 7 of user 0, 192.0.2.1:5000"; empty: nobody.
+// Who has the device open, for an error: "2 clients have it open: process 7 of user 0, 192.0.2.1:5000", or
+// "file:///disk.img is open"; empty: nobody.
 [[nodiscard]] std::string users_text(const Served& served, const ServedDevice& device);
 
 // "writable", "read-only", "closed" when it has let go of its files, or "failed" once the device refuses changes until

@@ -12,6 +12,9 @@ class DeviceFiles;
 namespace nbd {
 class Server;
 }
+namespace fuse {
+class FileExport;
+}
 
 namespace control {
 
@@ -21,9 +24,10 @@ struct ServedDevice {
   std::string name;    // what people call it, and the name of its export
   std::string source;  // what it was made from, in the words of the command line: "--ram 1G", "/srv/w.oxb"
   Device* device = nullptr;
-  DeviceFiles* files = nullptr;   // for changes of its structure; null: there can't be any
-  bool read_only = false;         // asked for by who serves it
-  std::vector<std::string> uris;  // how clients reach it, one for each listener
+  DeviceFiles* files = nullptr;            // for changes of its structure; null: there can't be any
+  const fuse::FileExport* file = nullptr;  // that shows it; null: there is none
+  bool read_only = false;                  // asked for by who serves it
+  std::vector<std::string> uris;           // how clients reach it, one for each listener
 };
 
 // What one process serves, as the control server shows it. Everything pointed to is borrowed until the control

@@ -145,6 +145,7 @@ Result<void> Serving::open_control() {
                               .source = each.source,
                               .device = parts_->devices[i].device.get(),
                               .files = parts_->files[i].get(),
+                              .file = parts_->shown[i].get(),
                               .read_only = each.read_only,
                               .uris = uris_of(i)});
   }

@@ -173,7 +173,7 @@ Result<void> DeviceFiles::resize(Queue& queue, std::uint64_t size_bytes, const U
   return change_ram(queue, what, [&](Queue& /*own*/, const auto& store) -> Result<void> {
     if (size_bytes == 0) return std::unexpected(refusal("the size must not be 0"));
     if (const std::string who = users(); size_bytes < store->size() && !who.empty())
-      return std::unexpected(refusal(fmt::format("{}, {}, who can't be told that it shrinks", k_busy, who)));
+      return std::unexpected(refusal(fmt::format("{}, and it is about to shrink: {}", k_busy, who)));
     return resize_ram(store, size_bytes);
   });
 }

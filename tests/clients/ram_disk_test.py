@@ -107,9 +107,8 @@ class RamDiskTest(CommandTest):
         client = self.connect(server)
         client.write(0, b"a" * 8 * MIB)
         who = f"process {os.getpid()} of user {os.getuid()}"
-        busy = f"cannot resize device: ram: Device or resource busy, 1 client has it open: {who}, who can't be told " \
-               "that it shrinks"
-        self.refuse(1, busy, "resize", "ram", "1M")
+        busy = "cannot resize device: ram: Device or resource busy, and it is about to shrink: 1 client has it open: "
+        self.refuse(1, busy + who, "resize", "ram", "1M")
         self.assertEqual(client.read(8 * MIB - 512, 512), b"a" * 512)
         self.let_go(client)
         self.succeed("resize", "ram", str(MIB + 512))
@@ -141,6 +140,27 @@ class RamDiskTest(CommandTest):
         self.assertEqual(again.read(0, 8 * MIB), bytes(8 * MIB))
         again.write(4096, b"n" * 100)
         self.assertEqual(again.read(4000, 300), bytes(96) + b"n" * 100 + bytes(104))
+        self.stop(server)
+
+    def test_an_open_file_forbids_what_a_client_does(self):
+        if not os.path.exists("/dev/fuse") or os.getuid() != 0:
+            self.skipTest("no right to mount with FUSE on this machine")
+        server = self.serve("--ram", "8M", "--name", "ram", "--fuse", "disk.img")
+        busy = f"Device or resource busy, and it is about to shrink: file://{self.path('disk.img')} is open"
+        with open(self.path("disk.img"), "r+b", buffering=0) as file:
+            file.write(b"a" * MIB)
+            self.refuse(1, "cannot clear device: ram: " + busy.replace(", and it is about to shrink", ""),
+                        "clear", "ram")
+            self.refuse(1, f"cannot resize device: ram: {busy}", "resize", "ram", "4K")
+            self.succeed("resize", "ram", "16M")
+            self.assertEqual(os.fstat(file.fileno()).st_size, 16 * MIB)
+        until = time.monotonic() + 60
+        while self.run_oxbow("clear", "ram").returncode != 0:  # the kernel tells a moment after the close
+            self.assertLess(time.monotonic(), until)
+        self.assertEqual(self.memory_of(server), 0)
+        self.succeed("resize", "ram", "4K")
+        with open(self.path("disk.img"), "rb") as file:
+            self.assertEqual(file.read(), bytes(4 * KIB))
         self.stop(server)
 
     def test_clearing_a_preallocated_one_keeps_its_memory(self):

@@ -72,6 +72,8 @@ Result<std::unique_ptr<FileExport>> FileExport::start(Device& device, const std:
   return std::unique_ptr<FileExport>(new FileExport(std::move(parts)));
 }
 
+std::uint64_t FileExport::opens() const noexcept { return parts_->worker->opens(); }
+
 Result<void> FileExport::stop() {
   if (parts_ == nullptr) return {};
   // First: until it is gone, the kernel may have to ask for something.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -35,6 +36,8 @@ class FileExport {
   // from now on. The error is why it is still there, then without anybody to answer.
   [[nodiscard]] Result<void> stop();
 
+  // How many times the file is open now. From any thread, until stop() is called.
+  [[nodiscard]] std::uint64_t opens() const noexcept;
   // "file:///PATH"
   [[nodiscard]] const std::string& uri() const noexcept { return uri_; }
 

@@ -80,6 +80,7 @@ void fsync(fuse_req_t kernel, fuse_ino_t /*inode*/, int /*data_only*/, fuse_file
 }
 
 void release(fuse_req_t kernel, fuse_ino_t /*inode*/, fuse_file_info* /*file*/) noexcept {
+  worker_of(kernel).released();
   (void)::fuse_reply_err(kernel, 0);
 }
 

@@ -203,7 +203,9 @@ void Worker::open(fuse_req_t kernel, fuse_file_info& file) noexcept {
   }
   file.direct_io = 1;
   file.noflush = writes ? 0 : 1;
-  (void)::fuse_reply_open(kernel, &file);
+  opens_.fetch_add(1);
+  // One that was given up before it got the answer is not released.
+  if (::fuse_reply_open(kernel, &file) != 0) released();
 }
 
 void Worker::read(fuse_req_t kernel, std::uint64_t at, std::size_t bytes) noexcept {

@@ -43,6 +43,8 @@ class Worker {
   void expect_end() noexcept { end_expected_.store(true, std::memory_order_relaxed); }
   // Receives nothing more, answers what was received, and ends the thread.
   void stop() noexcept;
+  // How many times the file is open now. From any thread.
+  [[nodiscard]] std::uint64_t opens() const noexcept { return opens_.load(); }
 
   // --- the operations ---
 
@@ -51,6 +53,7 @@ class Worker {
   [[nodiscard]] std::uint64_t size() const noexcept { return device_.size(); }
   [[nodiscard]] struct ::stat attributes() noexcept;
   void open(fuse_req_t kernel, fuse_file_info& file) noexcept;
+  void released() noexcept { opens_.fetch_sub(1); }
   void read(fuse_req_t kernel, std::uint64_t at, std::size_t bytes) noexcept;
   // `data` is in what was received last.
   void write(fuse_req_t kernel, std::uint64_t at, std::span<const std::byte> data, Durability) noexcept;
@@ -97,6 +100,7 @@ class Worker {
   bool gone_ = false;         // the mount: there is nothing more to receive
   bool changed_ = false;      // since changed_at_
   std::timespec changed_at_{};
+  std::atomic<std::uint64_t> opens_{0};
   std::atomic<bool> end_expected_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;  // last: it uses all of them
