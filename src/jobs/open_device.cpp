@@ -29,8 +29,12 @@ namespace {
 
 using Opened = Result<std::shared_ptr<Target>>;
 
-// Without a budget, the part of what is available that a RAM disk leaves to others.
-constexpr std::uint64_t k_kept_free = 16;
+// Without a budget, how much of what is available a RAM disk leaves to others, and to buffers and tables.
+std::uint64_t kept_free(std::uint64_t available_bytes) {
+  constexpr std::uint64_t least = std::uint64_t{32} << 20;
+  return std::max(available_bytes / 16, std::min(least, available_bytes / 2));
+}
+
 // Far beyond what can be mapped.
 constexpr std::uint64_t k_most_ram_bytes = std::uint64_t{1} << 62;
 
@@ -172,8 +176,9 @@ Result<std::uint64_t> ram_budget(const RamSpec& spec, std::uint64_t size_bytes, 
     return asked;
   }
   if (spec.preallocate && whole > room) return too_much("preallocation takes", whole);
-  if (spec.preallocate || whole <= room - room / k_kept_free) return whole;
-  return std::max((room - room / k_kept_free) / k_ram_page_bytes, std::uint64_t{1}) * k_ram_page_bytes;
+  const std::uint64_t most_pages = (room - kept_free(room)) / k_ram_page_bytes;
+  if (spec.preallocate || whole <= most_pages * k_ram_page_bytes) return whole;
+  return std::max(most_pages, std::uint64_t{1}) * k_ram_page_bytes;
 }
 
 Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,

@@ -6,12 +6,13 @@ import json
 import os
 import random
 import struct
+import subprocess
 import threading
 import time
 
 import clients
-from nbd_client import READ, EINVAL, NbdClient, NbdError
-from oxbow_test import CommandTest
+from nbd_client import READ, EINVAL, ENOSPC, NbdClient, NbdError
+from oxbow_test import OXBOW, CommandTest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PAGE = 4 * KIB
@@ -236,6 +237,41 @@ class RamDiskTest(CommandTest):
         self.succeed("resize", "ram", "3M")
         self.assertEqual(self.memory_of(server), 3 * MIB)
         self.stop(server)
+
+    def limited_group(self, limit):
+        """The folder of a new memory control group; skips where there can't be one."""
+        for mount, name in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+            folder = f"{mount}/oxbow-test-{os.getpid()}"
+            try:
+                os.mkdir(folder)
+                self.addCleanup(os.rmdir, folder)
+                with open(f"{folder}/{name}", "w", encoding="ascii") as file:
+                    file.write(str(limit))
+                return folder
+            except OSError:
+                continue
+        return self.skipTest("no right to make a memory control group on this machine")
+
+    def test_a_disk_larger_than_its_control_group_runs_out_of_room_not_of_memory(self):
+        group = self.limited_group(96 * MIB)
+        with open(self.path("in_group"), "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec "$@"\n')
+        os.chmod(self.path("in_group"), 0o755)
+        with subprocess.Popen([self.path("in_group"), OXBOW, "serve", "--ram", "10G", "--on-full", "error"],
+                              cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True) as process:
+            self.addCleanup(process.kill)
+            path = clients.socket_of(process.stdout.readline().strip())
+            total = json.loads(self.succeed("watch", "--json", "ram"))["total"]
+            self.assertTrue(32 * MIB <= total <= 64 * MIB, total)
+            with NbdClient(path) as client:
+                for at in range(0, total - total % MIB, MIB):
+                    client.write(at, b"a" * MIB)
+                with self.assertRaises(NbdError) as caught:
+                    client.write(total, b"b" * MIB)
+                self.assertEqual(caught.exception.number, ENOSPC)
+                self.assertEqual(client.read(0, MIB), b"a" * MIB)
+            process.terminate()
+            self.assertEqual(process.wait(60), 0)
 
     def test_a_resized_one_has_the_budget_of_its_size(self):
         server = self.serve_ram(MIB, "--on-full", "error")
