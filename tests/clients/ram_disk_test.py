@@ -11,7 +11,7 @@ import threading
 import time
 
 import clients
-from nbd_client import READ, EINVAL, ENOSPC, NbdClient, NbdError
+from nbd_client import READ, WRITE, EINVAL, ENOSPC, NbdClient, NbdError
 from oxbow_test import OXBOW, CommandTest
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -201,6 +201,25 @@ class RamDiskTest(CommandTest):
         self.assertEqual(wrong, [])
         print(f"cleared {outcomes[0]} times, busy {outcomes[1]} times")
         self.stop(server)
+
+    def test_a_full_one_that_pauses_is_left_alone(self):
+        server = self.serve_ram(GIB, "--budget", "64K")
+        client, other = self.connect(server), self.connect(server)
+        client.write(0, b"a" * 64 * KIB)
+        client.submit(WRITE, MIB, PAGE, b"b" * PAGE)
+        until = time.monotonic() + 60
+        while self.status()["state"] != "paused":
+            self.assertLess(time.monotonic(), until)
+        why = "changes of it wait for room in its budget: discard something first"
+        self.refuse(1, f"cannot resize device: ram: {why}", "resize", "ram", "2G")
+        self.refuse(1, f"cannot clear device: ram: {why}", "clear", "ram")
+        other.trim(0, 64 * KIB)
+        self.assertEqual(client.wait()[1], 0)
+        self.succeed("resize", "ram", "2G")
+        self.assertEqual(json.loads(self.succeed("watch", "--json", "ram"))["total"], 64 * KIB)
+        self.assertEqual(other.read(MIB, PAGE), b"b" * PAGE)
+        status, log = server.stop()
+        self.assertEqual((status, log.count("\n"), "there is room again" in log), (0, 2, True), log)
 
     def test_what_is_refused(self):
         server = self.serve_ram(MIB)
