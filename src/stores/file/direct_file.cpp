@@ -61,6 +61,7 @@ DirectFile::DirectFile(UniqueFd fd, UniqueFd buffered, std::string path, const F
     : FileStore(std::move(fd), std::move(path), options, identity, limits.block),
       buffered_(std::move(buffered)),
       limits_(limits),
+      durable_blocks_(options.durable_blocks),
       grain_(identity.block_device ? limits.block : std::max<std::uint64_t>(limits.block, k_page_bytes)),
       tail_(tail_of(identity.size_bytes)) {}
 
@@ -89,7 +90,8 @@ Progress DirectFile::pull(Io& io, std::uint64_t at) noexcept {
 }
 
 Progress DirectFile::push(Io& io, std::uint64_t at, int rwf) noexcept {
-  Ring* ring = io.queue->ring();
+  const bool blocks = durable_blocks_ && (rwf & RWF_DSYNC) != 0;
+  Ring* ring = blocks ? nullptr : io.queue->ring();
   return ring != nullptr ? ring->write(io, fd(), at, rwf) : Progress::done(write_all(fd(), at, io.iov, rwf));
 }
 

@@ -76,6 +76,7 @@ class DirectFile final : public FileStore {
 
   UniqueFd buffered_;
   DirectLimits limits_;
+  bool durable_blocks_;
   std::uint64_t grain_;  // the block; of files, at least a page
   std::atomic<std::uint64_t>
       tail_;  // from here on the bytes belong to buffered_; the size where there is no tail

@@ -88,6 +88,22 @@ TEST_F(DirectFileTest, AlignedTransfersArePendingAndNoWaitWouldBlock) {
   while (io.status.ok()) queue.wait(), queue.poll();
 }
 
+TEST_F(DirectFileTest, DurableWritesAreDoneAtOnceForWhoeverMayWait) {
+  const std::string path = folder_.file("ring", k_mib);
+  const auto store = FileStore::open(path, {.writable = true, .direct = true, .durable_blocks = true});
+  ASSERT_TRUE(store) << store.error().text();
+  Queue queue;
+  const Buffer buffer = queue.buffers().take(8192);
+  std::ranges::fill(buffer.bytes(), std::byte{'r'});
+  Io io(queue, [](Io&) noexcept {});
+  io.iov.push_back({buffer.bytes().data(), buffer.bytes().size()});
+  const Progress written = (*store)->write(io, 4096, WriteMode::durable);
+  ASSERT_TRUE(written.is_done());
+  EXPECT_TRUE(written.status().ok());
+  path_ = path;
+  EXPECT_EQ(contents()[4096 + 8191], std::byte{'r'});
+}
+
 TEST_F(DirectFileTest, GrowsOverItsTail) {
   const auto store = open("disk", 10'000);
   Queue queue;

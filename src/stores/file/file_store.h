@@ -22,7 +22,9 @@ namespace oxbow {
 
 struct FileOptions {
   bool writable = false;
-  bool direct = false;              // O_DIRECT: past the page cache
+  bool direct = false;  // O_DIRECT: past the page cache
+  bool durable_blocks =
+      false;  // with it: durable writes block their caller, who may wait, and are never pending
   std::uint64_t reserve_bytes = 0;  // of a writable file: what is to stay free on its file system
   LockMode lock = LockMode::none;   // `exclusive` needs `writable`
 };
