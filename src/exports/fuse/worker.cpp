@@ -62,6 +62,7 @@ Result<void> Worker::open_session(UniqueFd fuse) {
   std::array<char*, 1> words{name.data()};
   fuse_args arguments = FUSE_ARGS_INIT(1, words.data());
   session_.reset(::fuse_session_new(&arguments, &operations(), sizeof(fuse_lowlevel_ops), this));
+  ::fuse_opt_free_args(&arguments);  // of the copy that libfuse makes of them
   if (session_ == nullptr) return failed("libfuse makes no session");
   const std::string where = "/dev/fd/" + std::to_string(fuse.get());
   if (::fuse_session_mount(session_.get(), where.c_str()) != 0)
