@@ -6,25 +6,16 @@
 
 #include "formats/native/codec.h"
 #include "stores/blocking.h"
+#include "stores/data_pieces.h"
 
 namespace oxbow {
 namespace {
 
 // The first page from `first` on whose slot lies in data, not in a hole; `count` when there is none.
 std::uint64_t next_stored(Store& layer, std::uint64_t area, std::uint64_t first, std::uint64_t count) {
-  std::uint64_t at = area + first * native::k_page_bytes;
-  const std::uint64_t end = area + count * native::k_page_bytes;
-  while (at < end) {
-    Extents extents;
-    std::uint64_t covered = layer.extents({at, end - at}, extents);
-    for (const Extent& extent : extents) {
-      if (extent.kind != Kind::zero) return (at - area) / native::k_page_bytes;
-      at += extent.length;
-      covered -= extent.length;
-    }
-    at += covered;
-  }
-  return count;
+  DataPieces pieces(layer, {area + (first * native::k_page_bytes), (count - first) * native::k_page_bytes});
+  const Range stored = pieces.next();
+  return stored.empty() ? count : (stored.offset - area) / native::k_page_bytes;
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "formats/cowloop/bitmap.h"
 #include "jobs/cowloop/open_cowfile.h"
+#include "stores/data_pieces.h"
 
 namespace oxbow::cowloop {
 namespace {
@@ -101,18 +102,9 @@ Result<void> scan_blocks(Queue& queue, Store& cowfile, const Head& head, const S
   const std::uint64_t end = std::min(cowfile.size(), head.file_bytes());
   if (end <= head.data_offset) return {};
   Scanner scanner(queue, cowfile, head, options, unmarked);
-  Range rest{head.data_offset, end - head.data_offset};
-  while (!rest.empty()) {
-    Extents extents;
-    const std::uint64_t covered = cowfile.extents(rest, extents);
-    std::uint64_t at = rest.offset;
-    for (const Extent& extent : extents) {
-      const Range piece{at, extent.length};
-      at += extent.length;
-      if (extent.kind == Kind::zero) continue;
-      if (auto scanned = scanner.scan(piece); !scanned) return scanned;
-    }
-    rest = rest.without_prefix(covered);
+  DataPieces pieces(cowfile, {head.data_offset, end - head.data_offset});
+  for (Range piece = pieces.next(); !piece.empty(); piece = pieces.next()) {
+    if (auto scanned = scanner.scan(piece); !scanned) return scanned;
   }
   return {};
 }

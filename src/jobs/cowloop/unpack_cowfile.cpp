@@ -126,13 +126,7 @@ Result<void> Unpacker::take_blocks() {
       return refuse(fmt::format("it ends at byte {} of the packed stream, before its blocks", at_ + *read));
     at_ = head_.data_offset;
   }
-  RunReader runs(queue_, k_what, out_, head_);
-  while (true) {
-    const auto run = runs.next();
-    if (!run) return std::unexpected(run.error());
-    if (run->empty()) return {};
-    if (auto taken = take_run(*run); !taken) return taken;
-  }
+  return for_each_run(queue_, k_what, out_, head_, [this](Range run) { return take_run(run); });
 }
 
 Result<void> Unpacker::take_run(Range run) {

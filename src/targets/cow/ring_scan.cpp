@@ -6,6 +6,7 @@
 
 #include "formats/native/codec.h"
 #include "stores/blocking.h"
+#include "stores/data_pieces.h"
 
 namespace oxbow {
 namespace {
@@ -14,15 +15,10 @@ constexpr std::uint64_t k_align = native::k_ring_align_bytes;
 
 // In whole blocks; relative to the ring's start.
 std::uint64_t end_of_data(Store& layer, const native::Superblock& superblock) noexcept {
+  DataPieces pieces(layer, {superblock.ring_offset, superblock.ring_length});
   std::uint64_t end = 0;
-  for (std::uint64_t at = 0; at < superblock.ring_length;) {
-    Extents extents;
-    (void)layer.extents({superblock.ring_offset + at, superblock.ring_length - at}, extents);
-    for (const Extent& extent : extents) {
-      at += extent.length;
-      if (extent.kind == Kind::data) end = at;
-    }
-  }
+  for (Range piece = pieces.next(); !piece.empty(); piece = pieces.next())
+    end = piece.end() - superblock.ring_offset;
   return std::min((end + k_align - 1) / k_align * k_align, superblock.ring_length);
 }
 

@@ -19,29 +19,19 @@ Range bitmap_range(const Store& cowfile, const Head& head) {
   return {k_bitmap_at, end - std::min(end, k_bitmap_at)};
 }
 
-// The next piece of `rest` that is no hole, taken from it with all before; empty at the end.
-Range take_data(Store& cowfile, Range& rest) {
-  while (!rest.empty()) {
-    Extents extents;
-    (void)cowfile.extents(rest, extents);
-    for (const Extent& extent : extents) {
-      const Range piece =
-          rest.prefix(extent.kind == Kind::zero ? extent.length : std::min(extent.length, k_piece_bytes));
-      rest = rest.without_prefix(piece.length);
-      if (extent.kind != Kind::zero) return piece;
-    }
-  }
-  return rest;
-}
-
 }  // namespace
 
 RunReader::RunReader(Queue& queue, std::string what, Store& cowfile, const Head& head)
-    : queue_(queue), what_(std::move(what)), cowfile_(cowfile), rest_(bitmap_range(cowfile, head)) {}
+    : queue_(queue),
+      what_(std::move(what)),
+      cowfile_(cowfile),
+      pieces_(cowfile, bitmap_range(cowfile, head)) {}
 
 // The next piece. False at the end.
 Result<bool> RunReader::load() {
-  const Range data = take_data(cowfile_, rest_);
+  if (left_.empty()) left_ = pieces_.next();
+  const Range data = left_.prefix(std::min(left_.length, k_piece_bytes));
+  left_ = left_.without_prefix(data.length);
   piece_.resize(data.length);
   first_block_ = (data.offset - k_bitmap_at) * 8;
   from_ = 0;

@@ -14,6 +14,7 @@
 #include "formats/cowloop/bitmap.h"
 #include "os/queue.h"
 #include "oxbow/error.h"
+#include "stores/data_pieces.h"
 #include "stores/store.h"
 
 namespace oxbow::cowloop {
@@ -36,7 +37,8 @@ class RunReader {
   Queue& queue_;
   std::string what_;
   Store& cowfile_;
-  Range rest_;                    // of the file: what of the bitmap was not looked at
+  DataPieces pieces_;             // of the bitmap
+  Range left_;                    // of one of them: what was not read
   std::vector<std::byte> piece_;  // of the bitmap
   std::uint64_t first_block_ = 0;
   std::uint64_t from_ = 0;  // in the piece
