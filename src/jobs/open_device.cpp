@@ -9,6 +9,7 @@
 
 #include "formats/native/codec.h"
 #include "jobs/cowloop/create_cowfile.h"
+#include "jobs/cowloop/open_cowfile.h"
 #include "jobs/cowloop/repair_cowfile.h"
 #include "jobs/create_layer.h"
 #include "os/absolute_path.h"
@@ -42,21 +43,13 @@ Error refuse(std::string where, std::string why) {
   return {"cannot open device", std::move(where), std::move(why)};
 }
 
-bool is_cowfile(Queue& queue, const std::string& path) {
-  const auto file = FileStore::open(path, {});
-  if (!file) return false;
-  const auto cowfile = cowloop::has_cowfile_magic(queue, **file);
-  return cowfile && *cowfile;
-}
-
 Opened open_target(OpenContext& context, const LayerSpec& spec) {
-  if (is_cowfile(context.queue, spec.path)) {
-    return std::unexpected(Error("cannot open layer", spec.path,
-                                 "it is a cowfile of cowloop, which doesn't say where its read-only file is: "
-                                 "--cowloop RDOFILE COWFILE"));
-  }
   if (is_packed(context.queue, spec.path)) return open_packed(context, spec.path);
-  return open_layer(context, spec.path);
+  auto layer = open_layer(context, spec.path);
+  if (layer || cowloop::kind_of_file(context.queue, spec.path) != cowloop::FileKind::cowfile) return layer;
+  return std::unexpected(Error("cannot open layer", spec.path,
+                               "it is a cowfile of cowloop, which doesn't say where its read-only file is: "
+                               "--cowloop RDOFILE COWFILE"));
 }
 
 // Why the layer, which exists, cannot stand for one over spec.base; nothing when it can.

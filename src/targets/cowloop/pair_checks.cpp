@@ -9,6 +9,7 @@
 
 #include "formats/cowloop/fingerprint.h"
 #include "stores/blocking.h"
+#include "stores/data_pieces.h"
 #include "targets/cowloop/bitmap_survey.h"
 
 namespace oxbow::cowloop {
@@ -42,32 +43,17 @@ IoStatus feed_data(Queue& queue, Store& base, Range data, std::uint64_t end, std
 Result<void> feed_blocks(Queue& queue, const std::string& what, Store& base, Range blocks,
                          Fingerprint& fingerprint) {
   std::uint64_t next = blocks.offset;
-  Range rest{blocks.offset * k_block_bytes, blocks.length * k_block_bytes};
-  while (!rest.empty() && !fingerprint.done()) {
-    Extents extents;
-    const std::uint64_t covered = base.extents(rest, extents);
-    std::uint64_t at = rest.offset;
-    for (const Extent& extent : extents) {
-      const Range piece{at, extent.length};
-      at += extent.length;
-      if (extent.kind == Kind::zero) continue;
-      if (const IoStatus read = feed_data(queue, base, piece, blocks.end(), next, fingerprint); !read.ok())
-        return std::unexpected(Error::from_errno(what, base.describe(), read.error_number()));
-    }
-    rest = rest.without_prefix(covered);
+  DataPieces pieces(base, {blocks.offset * k_block_bytes, blocks.length * k_block_bytes});
+  while (!fingerprint.done()) {
+    const Range piece = pieces.next();
+    if (piece.empty()) break;
+    if (const IoStatus read = feed_data(queue, base, piece, blocks.end(), next, fingerprint); !read.ok())
+      return std::unexpected(Error::from_errno(what, base.describe(), read.error_number()));
   }
   return {};
 }
 
 }  // namespace
-
-Result<bool> has_cowfile_magic(Queue& queue, Store& store) {
-  std::array<std::byte, sizeof(k_magic)> start{};
-  if (store.size() < start.size()) return false;
-  const IoStatus read = read_blocking(queue, store, 0, start);
-  if (read.ok()) return has_magic(start);
-  return std::unexpected(Error::from_errno("cannot read file", store.describe(), read.error_number()));
-}
 
 Result<void> check_regular(const std::string& what, const FileStore& cowfile) {
   if (!cowfile.identity().block_device) return {};

@@ -15,9 +15,6 @@
 
 namespace oxbow::cowloop {
 
-// Whether the file begins as cowfiles of either byte order do, sound or not.
-[[nodiscard]] Result<bool> has_cowfile_magic(Queue& queue, Store& store);
-
 // Refuses what isn't a regular file.
 [[nodiscard]] Result<void> check_regular(const std::string& what, const FileStore& cowfile);
 
