@@ -23,16 +23,22 @@ LiveIdentity identity_of(const native::Superblock& superblock, const FileIdentit
   return {.uuid = superblock.uuid, .device = file.dev, .inode = file.inode, .boot_id = boot_id()};
 }
 
-bool is_sound(const native::Superblock& superblock, const std::shared_ptr<LiveFile>& file) {
+}  // namespace
+
+bool has_sound_states(std::uint64_t clusters, const std::shared_ptr<LiveFile>& file) {
   try {
-    StateMap states(native::cluster_count(superblock.size, superblock.cluster_shift), file);
-    return states.adopt();
+    return StateMap(clusters, file).adopt();
   } catch (const std::bad_alloc&) {
     return false;
   }
 }
 
-}  // namespace
+Error live_state_unusable(std::string what, const std::string& path, const Error& why) {
+  return {std::move(what), path,
+          fmt::format("it was not closed cleanly, and the live state that has its last writes can't be used "
+                      "({}: {}); to give up what was written since the last flush: --discard-live",
+                      why.where(), why.why())};
+}
 
 Result<LeftLive> find_left_live(const native::Superblock& superblock, const native::Uuid& boot_id,
                                 const OpenLive& open) {
@@ -53,7 +59,8 @@ Result<LeftLive> find_left_live(const native::Superblock& superblock, const nati
     case LiveFile::Standing::other:
       return refuse("it is of another session of the layer");
   }
-  if (!is_sound(superblock, *file)) return refuse("it is damaged: its states contradict each other");
+  const std::uint64_t clusters = native::cluster_count(superblock.size, superblock.cluster_shift);
+  if (!has_sound_states(clusters, *file)) return refuse("it is damaged: its states contradict each other");
   return LeftLive{.adopt = true, .file = std::move(*file)};
 }
 
@@ -64,11 +71,7 @@ Result<LeftLive> find_left_live(const std::string& path, const native::Superbloc
                              [&](const std::string& live) { return LiveFile::open(live, identity); });
   if (left) return left;
   if (discard) return LeftLive{};
-  return std::unexpected(Error(
-      "cannot open layer", path,
-      fmt::format("it was not closed cleanly, and the live state that has its last writes can't be used "
-                  "({}: {}); to give up what was written since the last flush: --discard-live",
-                  left.error().where(), left.error().why())));
+  return std::unexpected(live_state_unusable("cannot open layer", path, left.error()));
 }
 
 LiveChoice choose_live(const LiveSettings& settings, const native::Superblock& superblock,

@@ -45,6 +45,11 @@ using OpenLive = std::function<Result<std::shared_ptr<LiveFile>>(const std::stri
 [[nodiscard]] Result<LeftLive> find_left_live(const std::string& path, const native::Superblock& superblock,
                                               const FileIdentity& file, bool discard);
 
+// Whether the states in the file, of so many clusters, don't contradict each other.
+[[nodiscard]] bool has_sound_states(std::uint64_t clusters, const std::shared_ptr<LiveFile>& file);
+// The sentence for who opens `path`: `what` begins it, `why` is what is wrong with the live state.
+[[nodiscard]] Error live_state_unusable(std::string what, const std::string& path, const Error& why);
+
 // What an opening for writing keeps its states in. Thread safety: a value.
 struct LiveChoice {
   native::Uuid boot_id{};

@@ -3,18 +3,15 @@
 
 #include <fmt/format.h>
 
-#include <new>
 #include <utility>
 
 #include "os/boot_id.h"
 #include "os/process_info.h"
-#include "targets/cow/state_map.h"
 
 namespace oxbow::cowloop {
 namespace {
 
 constexpr Uuid k_none{};
-constexpr std::uint64_t k_live_epoch = 1;
 
 std::string live_path(const LiveSettings& settings, const FileIdentity& file) {
   return fmt::format("{}/cowloop-{:x}-{:x}.live", settings.directory, file.dev, file.inode);
@@ -22,15 +19,6 @@ std::string live_path(const LiveSettings& settings, const FileIdentity& file) {
 
 LiveIdentity identity_of(const Uuid& session_id, const FileIdentity& file) {
   return {.uuid = session_id, .device = file.dev, .inode = file.inode, .boot_id = boot_id()};
-}
-
-bool is_sound(const Head& head, const std::shared_ptr<LiveFile>& file) {
-  try {
-    StateMap states(head.base_blocks, file);
-    return states.adopt();
-  } catch (const std::bad_alloc&) {
-    return false;
-  }
 }
 
 }  // namespace
@@ -43,7 +31,7 @@ Result<LeftLive> judge_left_live(const Head& head, Result<std::shared_ptr<LiveFi
   if (!file) return std::unexpected(file.error());
   if ((*file)->standing(k_live_epoch) != LiveFile::Standing::states)
     return LeftLive{.adopt = false, .file = std::move(*file)};
-  if (is_sound(head, *file)) return LeftLive{.adopt = true, .file = std::move(*file)};
+  if (has_sound_states(head.base_blocks, *file)) return LeftLive{.adopt = true, .file = std::move(*file)};
   return std::unexpected(
       Error("cannot use live state", (*file)->path(), "it is damaged: its states contradict each other"));
 }
@@ -56,11 +44,7 @@ Result<LeftLive> find_left_live(const std::string& path, const Head& head, const
                   ? std::unexpected(Error("cannot use live state", path, settings.why_none))
                   : judge_left_live(head, LiveFile::open(live, identity_of(head.session_id, file)));
   if (left) return left;
-  return std::unexpected(Error(
-      "cannot open cowfile", path,
-      fmt::format("it was not closed cleanly, and the live state that has its last writes can't be used "
-                  "({}: {}); to give up what was written since the last flush: --discard-live",
-                  left.error().where(), left.error().why())));
+  return std::unexpected(live_state_unusable("cannot open cowfile", path, left.error()));
 }
 
 LiveChoice choose_live(const Head& head, const FileIdentity& file, const LiveSettings& settings,

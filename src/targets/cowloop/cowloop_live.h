@@ -5,6 +5,7 @@
 // for a path: its live file is found by the cowfile's device and inode in the directory of live files, and is the
 // right one if it has the session that the head names.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,9 @@
 #include "targets/cow/live_choice.h"
 
 namespace oxbow::cowloop {
+
+// A live file is of the session whose number the head has; there is no other in it.
+inline constexpr std::uint64_t k_live_epoch = 1;
 
 // The live state that the cowfile at `path` was left with: LeftLive has what it means. Nobody else has the file open
 // for writing. The error is a whole sentence that says what to do about it; with settings.discard it is none.
