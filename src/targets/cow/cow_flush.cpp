@@ -17,6 +17,7 @@
 #include "os/queue.h"
 #include "stores/blocking.h"
 #include "targets/cow/cow_target.h"
+#include "targets/flush_blocking.h"
 
 namespace oxbow {
 
@@ -122,24 +123,6 @@ void CowTarget::flushed(const FlushPlan& /*plan*/, IoStatus status) noexcept {
   all_wanted_ = false;
 }
 
-namespace {
-
-IoStatus run_flush_blocking(Queue& queue, const FlushPlan& plan) {
-  for (const FlushPlan::Round& round : plan.rounds) {
-    for (const FlushWrite& write : round.writes) {
-      const IoStatus written = write_blocking(queue, *write.store, write.at, write.data);
-      if (!written.ok()) return written;
-    }
-    for (Store* store : round.syncs) {
-      const IoStatus synced = sync_blocking(queue, *store);
-      if (!synced.ok()) return synced;
-    }
-  }
-  return {};
-}
-
-}  // namespace
-
 // Nothing else runs: a full flush, whatever a record could do.
 IoStatus CowTarget::flush_all(Queue& queue) noexcept {
   all_wanted_ = true;
@@ -149,7 +132,7 @@ IoStatus CowTarget::flush_all(Queue& queue) noexcept {
     FlushPlan plan;
     plan.buffers = &queue.buffers();
     capture(plan);
-    status = plan.status.ok() ? run_flush_blocking(queue, plan) : plan.status;
+    status = flush_blocking(queue, plan);
     flushed(plan, status);
   } while (status.ok() && more_wanted_);
   return status;

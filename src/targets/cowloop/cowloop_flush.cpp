@@ -17,8 +17,10 @@
 #include "targets/cow/live_file.h"
 #include "targets/cowloop/bitmap_survey.h"
 #include "targets/cowloop/cowloop_keys.h"
+#include "targets/cowloop/cowloop_live.h"
 #include "targets/cowloop/cowloop_target.h"
 #include "targets/cowloop/map_page.h"
+#include "targets/flush_blocking.h"
 
 namespace oxbow {
 
@@ -27,8 +29,6 @@ using What = PrepareStep::What;
 namespace {
 
 constexpr std::size_t k_pages_per_flush = 1024;
-// The live file's states are those of the session whose number the head has; there is no other.
-constexpr std::uint64_t k_live_epoch = 1;
 
 IoStatus write_head(Queue& queue, Store& cowfile, const cowloop::Head& head) noexcept {
   std::array<std::byte, cowloop::k_block_bytes> block{};
@@ -77,14 +77,14 @@ void CowloopTarget::prepare(Preparation& preparation) noexcept {
 // Two threads that both begin write the same bytes.
 void CowloopTarget::fill(Preparation& preparation) noexcept {
   if (preparation.key != cowloop::k_session_key || preparation.buffer_bytes == 0) return;
-  if (options_.live != nullptr) options_.live->begin_session(k_live_epoch);
+  if (options_.live != nullptr) options_.live->begin_session(cowloop::k_live_epoch);
   cowloop::encode(marked_head(), preparation.buffer.bytes().first<cowloop::k_block_bytes>());
 }
 
 void CowloopTarget::prepared(Preparation& preparation, IoStatus status) noexcept {
   if (!status.ok()) return;  // the request that asked fails; the next one asks again
   if (preparation.key == cowloop::k_session_key) {
-    if (options_.live != nullptr) options_.live->session_begun(k_live_epoch);
+    if (options_.live != nullptr) options_.live->session_begun(cowloop::k_live_epoch);
     dirty_.store(true, std::memory_order_release);
     session_begun_.store(true, std::memory_order_release);
   } else if ((preparation.key & cowloop::k_room_key) != 0) {
@@ -163,15 +163,7 @@ IoStatus CowloopTarget::flush_all(Queue& queue) noexcept {
     FlushPlan plan;
     plan.buffers = &queue.buffers();
     capture(plan);
-    status = plan.status;
-    for (const FlushPlan::Round& round : plan.rounds) {
-      for (const FlushWrite& write : round.writes) {
-        if (status.ok()) status = write_blocking(queue, *write.store, write.at, write.data);
-      }
-      for (Store* store : round.syncs) {
-        if (status.ok()) status = sync_blocking(queue, *store);
-      }
-    }
+    status = flush_blocking(queue, plan);
     flushed(plan, status);
   } while (status.ok() && more_wanted_);
   return status;
