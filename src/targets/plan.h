@@ -31,6 +31,14 @@ struct Step {
   [[nodiscard]] static Step ready(std::uint64_t length) noexcept {
     return {length, Answer::ready, 0, nullptr};
   }
+  // Who waits or prepares changes what a const answer only looks at.
+  [[nodiscard]] static Step prepare(const Target& owner, std::uint64_t key) noexcept {
+    return {0, Answer::prepare, key,
+            const_cast<Target*>(&owner)};  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  }
+  [[nodiscard]] static Step busy(Target& owner, std::uint64_t key) noexcept {
+    return {0, Answer::busy, key, &owner};
+  }
   [[nodiscard]] static Step failed(int error_number) noexcept {
     return {0, Answer::failed, static_cast<std::uint64_t>(error_number), nullptr};
   }

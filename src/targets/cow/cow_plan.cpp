@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "os/canary.h"
+#include "targets/cow/claim_and_fill.h"
 #include "targets/cow/cow_keys.h"
 #include "targets/cow/cow_target.h"
 
@@ -14,18 +15,6 @@ constexpr std::uint64_t k_clusters_per_plan = Claims::k_slots / 2;
 enum class Publish : std::uint8_t { data, zero };
 
 }  // namespace
-
-Step CowTarget::ask(std::uint64_t key) const noexcept {
-  // Who waits or prepares changes what locate() only looks at.
-  return {.length = 0,
-          .answer = Answer::prepare,
-          .key = key,
-          .owner = const_cast<CowTarget*>(this)};  // NOLINT(cppcoreguidelines-pro-type-const-cast)
-}
-
-Step CowTarget::busy_at(std::uint64_t cluster) noexcept {
-  return {.length = 0, .answer = Answer::busy, .key = cluster, .owner = this};
-}
 
 std::uint64_t CowTarget::end_of(std::uint64_t cluster) const noexcept {
   return std::min((cluster + 1) << shift_, size_);
@@ -39,7 +28,7 @@ Step CowTarget::locate(Range range, Extents& out) const noexcept {
     const std::uint64_t page = cluster / native::k_clusters_per_page;
     const std::uint64_t page_end = (page + 1) * native::k_clusters_per_page;
     if (!pages_.loaded(page)) {
-      stopped = ask(page);
+      stopped = Step::prepare(*this, page);
       break;
     }
     const std::uint64_t last = std::min((range.end() - 1) >> shift_, page_end - 1);
@@ -70,10 +59,10 @@ Step CowTarget::locate(Range range, Extents& out) const noexcept {
 }
 
 Step CowTarget::ready_to_change(std::uint64_t page) const noexcept {
-  if (!session_begun_.load(std::memory_order_acquire)) return ask(k_session_key);
-  if (!pages_.loaded(page)) return ask(page);
+  if (!session_begun_.load(std::memory_order_acquire)) return Step::prepare(*this, k_session_key);
+  if (!pages_.loaded(page)) return Step::prepare(*this, page);
   if (pages_.damaged(page)) return Step::failed(EIO);
-  if (!pages_.has_room(page)) return ask(k_room_key | page);
+  if (!pages_.has_room(page)) return Step::prepare(*this, k_room_key | page);
   return Step::ready(1);
 }
 
@@ -101,29 +90,13 @@ Step CowTarget::plan_edge(Range range, const Change& change, Plan& plan) noexcep
   const std::uint64_t cluster = range.offset >> shift_;
   const bool reads_as_zero = states_.state(cluster) == ClusterState::zero;
   if (change.operation == Operation::zero && reads_as_zero && claims_.unclaimed(cluster, 1) == 0) {
-    return busy_at(cluster);
+    return Step::busy(*this, cluster);
   }
   if (change.operation == Operation::discard || (reads_as_zero && !change.allocate)) {
     plan.owner = this;  // nothing to do, but with FUA what others did to it has to become durable
     return Step::ready(range.length);
   }
   return plan_data(range, change, plan);
-}
-
-template <typename Wanted>
-std::uint64_t CowTarget::claim(std::uint64_t cluster, std::uint64_t limit, Wanted&& wanted,
-                               bool& busy) noexcept {
-  const std::uint64_t taken = claims_.take(cluster, limit);
-  busy = taken == 0;
-  // Read again: until it was claimed somebody else may have changed it.
-  std::uint64_t kept = 0;
-  while (kept < taken) {
-    const StateMap::Run run = states_.run(cluster + kept, taken - kept);
-    if (!wanted(run.state)) break;
-    kept += run.count;
-  }
-  if (kept < taken) claims_.drop(cluster + kept, taken - kept);
-  return kept;
 }
 
 // Payload or zeros to clusters that become, or are, data: one move for all of them, since each has its fixed
@@ -148,7 +121,7 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
       cluster += free;
       continue;
     }
-    const std::uint64_t kept = claim(cluster, run.count, fresh, busy);
+    const std::uint64_t kept = claim_wanted(claims_, states_, cluster, run.count, fresh, busy);
     if (kept == 0) continue;  // busy, or data by now
     plan.claimed.push_back({cluster, kept});
     cluster += kept;
@@ -157,7 +130,7 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
     overwrites_.begin(first, cluster - first);
     overwrites_.end(first, end - first);
   }
-  if (cluster == first) return busy_at(first);
+  if (cluster == first) return Step::busy(*this, first);
   range = range.prefix((cluster << shift_) - range.offset);
   plan.owner = this;
   plan.moving = {first, cluster - first};
@@ -169,7 +142,12 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
                .body = range.length,
                .from = change.operation == Operation::write ? Source::payload : Source::zeros,
                .allocate = change.allocate};
-  if (!plan.claimed.empty()) set_fill_in(range, plan);
+  if (!plan.claimed.empty()) {
+    const auto below = [this](std::uint64_t edge) -> Target* {
+      return states_.state(edge) == ClusterState::absent ? &backing_ : nullptr;
+    };
+    fill_in_edges(range, shift_, below, plan);
+  }
   plan.fresh_bytes = plan.claimed.empty() ? 0 : plan.move.length();
   // The page of everything in a record of the ring that is alive is dirty, so a replay can't bring back what this
   // overwrites.
@@ -178,30 +156,6 @@ Step CowTarget::plan_data(Range range, const Change& change, Plan& plan) noexcep
   plan.durable_alone = change.operation == Operation::write && plan.claimed.empty() && settled;
   if (canary(Canary::fua_without_state_page)) plan.durable_alone = change.operation == Operation::write;
   return Step::ready(range.length);
-}
-
-// Completes the first and the last cluster of a move where they are fresh and only partly covered.
-void CowTarget::set_fill_in(Range range, Plan& plan) noexcept {
-  Move& move = plan.move;
-  const std::uint64_t first = range.offset >> shift_;
-  const std::uint64_t last = (range.end() - 1) >> shift_;
-  const auto below = [&](std::uint64_t cluster) -> Target* {
-    return states_.state(cluster) == ClusterState::absent ? &backing_ : nullptr;
-  };
-  const std::uint64_t lead = range.offset - (first << shift_);
-  if (lead > 0 && plan.claimed[0].first == first) {
-    move.head = static_cast<std::uint32_t>(lead);
-    move.head_below = below(first);
-    move.head_from = first << shift_;
-    move.at -= lead;
-  }
-  const std::uint64_t rest = ((last + 1) << shift_) - range.end();
-  const ClusterRun& final_run = plan.claimed.back();
-  if (rest > 0 && final_run.first + final_run.count == last + 1) {
-    move.tail = static_cast<std::uint32_t>(rest);
-    move.tail_below = below(last);
-    move.tail_from = range.end();
-  }
 }
 
 // Whole clusters that become zero: published first, punched then, while claimed.
@@ -215,12 +169,12 @@ Step CowTarget::plan_punch(Range range, Plan& plan) noexcept {
   std::uint64_t count = 0;
   if (run.state == ClusterState::zero) {
     count = claims_.unclaimed(first, run.count);
-    if (count == 0) return busy_at(first);
+    if (count == 0) return Step::busy(*this, first);
   } else {
     bool busy = false;
     const auto not_zero = [](ClusterState state) { return state != ClusterState::zero; };
-    count = claim(first, end - first, not_zero, busy);
-    if (busy) return busy_at(first);
+    count = claim_wanted(claims_, states_, first, end - first, not_zero, busy);
+    if (busy) return Step::busy(*this, first);
     if (count == 0) return plan_punch(range, plan);  // it was zeroed meanwhile
     plan.claimed.push_back({first, count});
     plan.claims_held = true;

@@ -114,7 +114,7 @@ void CowTarget::ring_prepared(const Preparation& preparation, IoStatus status) n
 
 Step CowTarget::chore() noexcept {
   const bool wanted = ring_.on() && !all_wanted_ && !ring_.unready().empty();
-  return wanted ? ask(k_ring_key) : Step::ready(0);
+  return wanted ? Step::prepare(*this, k_ring_key) : Step::ready(0);
 }
 
 void CowTarget::fill(Preparation& preparation) noexcept {

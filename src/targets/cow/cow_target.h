@@ -102,18 +102,12 @@ class CowTarget final : public Target {
  private:
   CowTarget(std::shared_ptr<Store> layer, std::shared_ptr<Target> base, Options options, LayerHead head);
 
-  [[nodiscard]] Step ask(std::uint64_t key) const noexcept;
-  [[nodiscard]] Step busy_at(std::uint64_t cluster) noexcept;
   [[nodiscard]] Step ready_to_change(std::uint64_t page) const noexcept;
   [[nodiscard]] Step plan_data(Range range, const Change& change, Plan& plan) noexcept;
   [[nodiscard]] Step plan_edge(Range range, const Change& change, Plan& plan) noexcept;
   [[nodiscard]] Step plan_punch(Range range, Plan& plan) noexcept;
   // Claims up to `limit` clusters from `cluster` on and keeps the claim of those that still are `wanted`
   // afterwards. Returns how many.
-  template <typename Wanted>
-  [[nodiscard]] std::uint64_t claim(std::uint64_t cluster, std::uint64_t limit, Wanted&& wanted,
-                                    bool& busy) noexcept;
-  void set_fill_in(Range range, Plan& plan) noexcept;
   [[nodiscard]] std::uint64_t end_of(std::uint64_t cluster) const noexcept;
   [[nodiscard]] std::uint64_t place(std::uint64_t offset) const noexcept { return data_offset_ + offset; }
 

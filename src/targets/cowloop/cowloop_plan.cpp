@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a range of a pair lives, and what it takes to change it.
 #include <algorithm>
+#include <bit>
 
 #include "os/canary.h"
 #include "targets/cow/backing.h"
+#include "targets/cow/claim_and_fill.h"
 #include "targets/cowloop/cowloop_keys.h"
 #include "targets/cowloop/cowloop_target.h"
 #include "targets/cowloop/map_page.h"
@@ -14,23 +16,12 @@ namespace {
 using cowloop::k_block_bytes;
 using cowloop::k_map_page_blocks;
 
+constexpr std::uint32_t k_block_shift = std::countr_zero(k_block_bytes);
 constexpr std::uint64_t k_blocks_per_plan = Claims::k_slots / 2;
 
 constexpr std::uint64_t end_block(Range range) noexcept { return (range.end() - 1) / k_block_bytes + 1; }
 
 }  // namespace
-
-Step CowloopTarget::ask(std::uint64_t key) const noexcept {
-  // Who waits or prepares changes what locate() only looks at.
-  return {.length = 0,
-          .answer = Answer::prepare,
-          .key = key,
-          .owner = const_cast<CowloopTarget*>(this)};  // NOLINT(cppcoreguidelines-pro-type-const-cast)
-}
-
-Step CowloopTarget::busy_at(std::uint64_t block) noexcept {
-  return {.length = 0, .answer = Answer::busy, .key = block, .owner = this};
-}
 
 Step CowloopTarget::locate(Range range, Extents& out) const noexcept {
   const std::uint64_t wanted = range.length;
@@ -39,7 +30,7 @@ Step CowloopTarget::locate(Range range, Extents& out) const noexcept {
     const std::uint64_t block = range.offset / k_block_bytes;
     const std::uint64_t page = block / k_map_page_blocks;
     if (!pages_.loaded(page)) {
-      stopped = ask(page);
+      stopped = Step::prepare(*this, page);
       break;
     }
     const std::uint64_t end = std::min(end_block(range), (page + 1) * k_map_page_blocks);
@@ -73,15 +64,15 @@ std::uint64_t CowloopTarget::append_present(Range range, Extents& out) const noe
 
 // What the first new block of a page, and of the file, needs.
 Step CowloopTarget::ready_for_new(std::uint64_t page) const noexcept {
-  if (!session_begun_.load(std::memory_order_acquire)) return ask(cowloop::k_session_key);
-  if (!pages_.has_room(page)) return ask(cowloop::k_room_key | page);
+  if (!session_begun_.load(std::memory_order_acquire)) return Step::prepare(*this, cowloop::k_session_key);
+  if (!pages_.has_room(page)) return Step::prepare(*this, cowloop::k_room_key | page);
   return Step::ready(1);
 }
 
 Step CowloopTarget::plan(Range range, const Change& change, Plan& plan) noexcept {
   const std::uint64_t first = range.offset / k_block_bytes;
   const std::uint64_t page = first / k_map_page_blocks;
-  if (!pages_.loaded(page)) return ask(page);
+  if (!pages_.loaded(page)) return Step::prepare(*this, page);
   // One page, and no more blocks than have claims of their own.
   const std::uint64_t limit = std::min((page + 1) * k_map_page_blocks, first + k_blocks_per_plan);
   range = range.prefix((limit * k_block_bytes) - range.offset);
@@ -98,17 +89,6 @@ Step CowloopTarget::plan_edge(Range range, const Change& change, Plan& plan) noe
   return Step::ready(range.length);
 }
 
-// Claims up to `limit` blocks from `block` on, and keeps the claim of those that still are absent then.
-std::uint64_t CowloopTarget::claim(std::uint64_t block, std::uint64_t limit, bool& busy) noexcept {
-  const std::uint64_t taken = claims_.take(block, limit);
-  busy = taken == 0;
-  if (busy) return 0;
-  const StateMap::Run run = states_.run(block, taken);
-  const std::uint64_t kept = run.state == ClusterState::absent ? run.count : 0;
-  if (kept < taken) claims_.drop(block + kept, taken - kept);
-  return kept;
-}
-
 // Payload or zeros to blocks that are, or become, present: one move for all of them, since each has its fixed place. A
 // discard moves zeros too: nothing but the bit and what lies there tells that a block reads as zeros.
 Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noexcept {
@@ -121,6 +101,7 @@ Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noe
     if (const IoStatus room = states_.make_room(first, end - first); !room.ok())
       return Step::failed(room.error_number());
   }
+  const auto is_absent = [](ClusterState state) { return state == ClusterState::absent; };
   std::uint64_t block = first;
   bool busy = false;
   while (block < end && !busy && !plan.claimed.full()) {
@@ -132,12 +113,12 @@ Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noe
       block += free;
       continue;
     }
-    const std::uint64_t kept = claim(block, run.count, busy);
+    const std::uint64_t kept = claim_wanted(claims_, states_, block, run.count, is_absent, busy);
     if (kept == 0) continue;  // busy, or present by now
     plan.claimed.push_back({block, kept});
     block += kept;
   }
-  if (block == first) return busy_at(first);
+  if (block == first) return Step::busy(*this, first);
   range = range.prefix((block * k_block_bytes) - range.offset);
   plan.owner = this;
   plan.claims_held = !plan.claimed.empty();
@@ -147,7 +128,8 @@ Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noe
                .body = range.length,
                .from = change.operation == Operation::write ? Source::payload : Source::zeros,
                .allocate = change.allocate};
-  if (!plan.claimed.empty()) set_fill_in(range, plan);
+  const auto below = [this](std::uint64_t) { return backing_.get(); };
+  if (!plan.claimed.empty()) fill_in_edges(range, k_block_shift, below, plan);
   // A hole takes no room.
   const bool punches =
       plan.move.from == Source::zeros && !plan.move.allocate && plan.move.length() == range.length;
@@ -159,27 +141,6 @@ Step CowloopTarget::plan_move(Range range, const Change& change, Plan& plan) noe
   plan.durable_alone = durable_alone && pages_.settled(page) && bits_durable_.load(std::memory_order_acquire);
   if (canary(Canary::fua_without_state_page)) plan.durable_alone = change.operation == Operation::write;
   return Step::ready(range.length);
-}
-
-// Completes the first and the last block of a move where they are new and only partly covered.
-void CowloopTarget::set_fill_in(Range range, Plan& plan) noexcept {
-  Move& move = plan.move;
-  const std::uint64_t first = range.offset / k_block_bytes;
-  const std::uint64_t end = end_block(range);
-  const std::uint64_t lead = range.offset - (first * k_block_bytes);
-  if (lead > 0 && plan.claimed[0].first == first) {
-    move.head = static_cast<std::uint32_t>(lead);
-    move.head_below = backing_.get();
-    move.head_from = first * k_block_bytes;
-    move.at -= lead;
-  }
-  const std::uint64_t rest = (end * k_block_bytes) - range.end();
-  const ClusterRun& final_run = plan.claimed.back();
-  if (rest > 0 && final_run.first + final_run.count == end) {
-    move.tail = static_cast<std::uint32_t>(rest);
-    move.tail_below = backing_.get();
-    move.tail_from = range.end();
-  }
 }
 
 // Whole blocks become holes where the cowfile's file system has holes.

@@ -96,14 +96,10 @@ class CowloopTarget final : public Target {
   CowloopTarget(std::shared_ptr<Store> cowfile, std::shared_ptr<Store> base, Options options,
                 const cowloop::Head& head);
 
-  [[nodiscard]] Step ask(std::uint64_t key) const noexcept;
-  [[nodiscard]] Step busy_at(std::uint64_t block) noexcept;
   [[nodiscard]] std::uint64_t append_present(Range range, Extents& out) const noexcept;
   [[nodiscard]] Step ready_for_new(std::uint64_t page) const noexcept;
   [[nodiscard]] Step plan_edge(Range range, const Change& change, Plan& plan) noexcept;
   [[nodiscard]] Step plan_move(Range range, const Change& change, Plan& plan) noexcept;
-  [[nodiscard]] std::uint64_t claim(std::uint64_t block, std::uint64_t limit, bool& busy) noexcept;
-  void set_fill_in(Range range, Plan& plan) noexcept;
   [[nodiscard]] std::uint64_t place(std::uint64_t offset) const noexcept {
     return head_.data_offset + offset;
   }
