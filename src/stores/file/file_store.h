@@ -23,8 +23,8 @@ namespace oxbow {
 struct FileOptions {
   bool writable = false;
   bool direct = false;  // O_DIRECT: past the page cache
-  bool durable_blocks =
-      false;  // with it: durable writes block their caller, who may wait, and are never pending
+  // With `direct`: durable writes block their caller, who may wait, and are never pending.
+  bool durable_blocks = false;
   std::uint64_t reserve_bytes = 0;  // of a writable file: what is to stay free on its file system
   LockMode lock = LockMode::none;   // `exclusive` needs `writable`
 };

@@ -63,11 +63,6 @@ class PageTable {
   // Appends dirty pages to `taken`, from page `from` on and until it has `limit`, each marked in flight and, with
   // `clear`, no longer dirty. Returns whether there are more behind them; then `from` is the next one.
   bool take_dirty(std::size_t limit, bool clear, std::uint64_t& from, std::vector<std::uint32_t>& taken);
-  // The same from the first page on.
-  bool take_dirty(std::size_t limit, bool clear, std::vector<std::uint32_t>& taken) {
-    std::uint64_t from = 0;
-    return take_dirty(limit, clear, from, taken);
-  }
   // The version in flight is durable.
   void written(std::uint64_t page) noexcept {
     flags_[page].fetch_xor(k_next_slot, std::memory_order_acq_rel);

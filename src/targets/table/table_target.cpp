@@ -78,23 +78,18 @@ bool TableTarget::untidy() const noexcept {
   return std::ranges::any_of(targets_, [](const auto& target) { return target->untidy(); });
 }
 
-IoStatus TableTarget::tidy_up(Queue& queue) noexcept {
+IoStatus TableTarget::each(IoStatus (Target::*operation)(Queue&) noexcept, Queue& queue) noexcept {
   IoStatus first;
   for (const auto& target : targets_) {
-    const IoStatus status = target->tidy_up(queue);
+    const IoStatus status = (target.get()->*operation)(queue);
     if (first.ok()) first = status;
   }
   return first;
 }
 
-IoStatus TableTarget::close(Queue& queue) noexcept {
-  IoStatus first;
-  for (const auto& target : targets_) {
-    const IoStatus status = target->close(queue);
-    if (first.ok()) first = status;
-  }
-  return first;
-}
+IoStatus TableTarget::tidy_up(Queue& queue) noexcept { return each(&Target::tidy_up, queue); }
+
+IoStatus TableTarget::close(Queue& queue) noexcept { return each(&Target::close, queue); }
 
 TargetStatus TableTarget::status() const { return {"table", "", print_table(lines_)}; }
 

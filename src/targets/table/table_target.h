@@ -51,6 +51,8 @@ class TableTarget final : public Target {
     Target* target;
   };
   [[nodiscard]] std::size_t index_of(std::uint64_t offset) const noexcept;
+  // On every target, also after an error; the first one counts.
+  [[nodiscard]] IoStatus each(IoStatus (Target::*operation)(Queue&) noexcept, Queue& queue) noexcept;
 
   std::vector<Placed> parts_;
   std::vector<TableLine> lines_;
