@@ -12,6 +12,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 import time
 import urllib.parse
 
@@ -446,6 +447,23 @@ class FuseTest(ClientTest):
         _, errors = writer.communicate(timeout=30)
         self.assertEqual(writer.returncode, 1)
         self.assertIn("No space left on device", errors)
+
+    def test_a_write_that_waits_holds_no_other_up(self):
+        if tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 2):
+            self.skipTest("this kernel sends writes to a file one after the other")
+        server = self.show("--ram", "8M", "--budget", "1M", "--name", "ram")
+        writer = self.write_until_paused()
+        file = self.open()
+        self.addCleanup(writer.kill)
+        other = threading.Thread(target=os.pwrite, args=(file, b"o" * 64 * KIB, 0), daemon=True)
+        other.start()
+        other.join(60)
+        self.assertFalse(other.is_alive())
+        self.assertEqual(os.pread(file, 3, 0), b"ooo")
+        writer.kill()
+        writer.wait(30)
+        status, errors = server.stop()
+        self.assertEqual(status, 0, errors)
 
     def test_a_process_that_is_killed_waits_for_no_room(self):
         # The device pauses when its budget is used up; who writes can still be killed.

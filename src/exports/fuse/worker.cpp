@@ -196,17 +196,20 @@ struct ::stat Worker::attributes() noexcept {
   return out;
 }
 
-void Worker::open(fuse_req_t kernel, fuse_file_info& file) noexcept {
+void Worker::open(fuse_req_t kernel, const fuse_file_info& file) noexcept {
   const bool writes = (file.flags & O_ACCMODE) != O_RDONLY;
   if (writes && !writable()) {
     (void)::fuse_reply_err(kernel, EROFS);
     return;
   }
-  file.direct_io = 1;
-  file.noflush = writes ? 0 : 1;
+  // By hand, for libfuse 3.14 has no word for writes that may be in flight together.
+  const fuse_open_out answer{
+      .fh = 0,
+      .open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | (writes ? 0U : FOPEN_NOFLUSH),
+      .padding = 0};
   opens_.fetch_add(1);
   // One that was given up before it got the answer is not released.
-  if (::fuse_reply_open(kernel, &file) != 0) released();
+  if (::fuse_reply_buf(kernel, reinterpret_cast<const char*>(&answer), sizeof answer) != 0) released();
 }
 
 void Worker::read(fuse_req_t kernel, std::uint64_t at, std::size_t bytes) noexcept {

@@ -52,7 +52,7 @@ class Worker {
   [[nodiscard]] bool writable() const noexcept { return !options_.read_only && device_.writable(); }
   [[nodiscard]] std::uint64_t size() const noexcept { return device_.size(); }
   [[nodiscard]] struct ::stat attributes() noexcept;
-  void open(fuse_req_t kernel, fuse_file_info& file) noexcept;
+  void open(fuse_req_t kernel, const fuse_file_info& file) noexcept;
   void released() noexcept { opens_.fetch_sub(1); }
   void read(fuse_req_t kernel, std::uint64_t at, std::size_t bytes) noexcept;
   // `data` is in what was received last.
