@@ -12,6 +12,7 @@
 #include "jobs/cowloop/merge_cowfile.h"
 #include "jobs/cowloop/pack_cowfile.h"
 #include "jobs/cowloop/repair_cowfile.h"
+#include "jobs/cowloop/testing/bytes_sink.h"
 #include "jobs/cowloop/unpack_cowfile.h"
 #include "stores/blocking.h"
 #include "stores/ram/ram_store.h"
@@ -28,20 +29,7 @@ constexpr std::uint64_t k_most_blocks_used = 20'000;
 constexpr std::uint64_t k_budget_bytes = std::uint64_t{64} << 20;
 constexpr const char* k_what = "cannot";
 using Bytes = std::vector<std::byte>;
-
-// Thread safety: none.
-class BytesSink final : public PackedSink {
- public:
-  Result<void> add(std::span<const std::byte> bytes) override {
-    stream.insert(stream.end(), bytes.begin(), bytes.end());
-    return {};
-  }
-  Result<void> add_zeros(std::uint64_t bytes) override {
-    stream.resize(stream.size() + bytes);
-    return {};
-  }
-  Bytes stream;
-};
+using testing::BytesSink;
 
 std::shared_ptr<RamStore> store_of(Queue& queue, const Bytes& bytes) {
   auto store = RamStore::create(

@@ -4,29 +4,15 @@
 repair leave a file that the next one brings to the same end."""
 
 import os
-import re
 import struct
-import subprocess
-import sys
-import unittest
 
 from cowloop_file import BLOCK, Cowfile, DIRTY, device, read_back, readonly
-from oxbow_test import CommandTest, OXBOW, SECONDS
+from traced import TracedTest, main
 
-# Everything that changes a file or a directory.
-CALLS = ("write", "pwrite64", "pwritev", "pwritev2", "fsync", "fdatasync", "ftruncate", "fallocate", "linkat", "link",
-         "rename", "renameat2", "unlink", "io_uring_enter")
-# A process that is traced can't be searched for leaks.
-NO_LEAKS = {"ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "detect_leaks=0"]))}
 CONTENT = {0: b"\x01" * BLOCK, 1: b"\x02" * BLOCK, 8: bytes(BLOCK), 100: b"\x03" * BLOCK, 199: b"\x04" * BLOCK}
 
 
-def can_trace():
-    done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
-class CowfileKillTest(CommandTest):
+class CowfileKillTest(TracedTest):
     def setUp(self):
         super().setUp()
         self.base = readonly(200)
@@ -39,26 +25,6 @@ class CowfileKillTest(CommandTest):
         with open(self.path(name), "rb") as file:
             return file.read()
 
-    def strace(self, options, args):
-        return subprocess.run(["strace", "-f", "-o", self.path("trace"), *options, OXBOW, *args], cwd=self.folder,
-                              env=self.environment | NO_LEAKS, capture_output=True, timeout=SECONDS, check=False)
-
-    def steps(self, args):
-        """Each step that the command takes undisturbed: a call and how many of it there were, by the thread that makes
-        it most, since strace counts for each of its own."""
-        done = self.strace(["-e", f"trace={','.join(CALLS)}"], args)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        with open(self.path("trace"), encoding="utf-8") as file:
-            lines = re.findall(r"^(\d+) +(\w+)\(", file.read(), re.MULTILINE)
-        counts = {call: max(lines.count(line) for line in set(lines) if line[1] == call)
-                  for call in sorted({line[1] for line in lines})}
-        self.assertGreater(sum(counts.values()), 4, counts)
-        return [(call, when) for call, times in counts.items() for when in range(1, times + 1)]
-
-    def kill(self, args, step):
-        done = self.strace(["-e", f"trace={step[0]}", "-e", f"inject={step[0]}:signal=KILL:when={step[1]}"], args)
-        self.assertIn(done.returncode, (0, -9, 137), (step, done.stderr))
-
     def whole_or_nothing(self, args, check):
         """`check` looks at the file "out", which the command makes."""
         if os.path.exists(self.path("out")):
@@ -70,7 +36,7 @@ class CowfileKillTest(CommandTest):
         for step in steps:
             if os.path.exists(self.path("out")):
                 os.unlink(self.path("out"))
-            self.kill(args, step)
+            self.kill_at(args, step)
             # Only a name with a dot in front may be left, where a file can't do without one.
             for name in set(os.listdir(self.folder)) - known:
                 self.assertRegex(name, r"\A\.+out\.[0-9a-f.]+\Z", step)
@@ -116,7 +82,7 @@ class CowfileKillTest(CommandTest):
         for step in steps:
             self.make("rdo", self.base)
             self.make("cow", self.cowfile.file())
-            self.kill(args, step)
+            self.kill_at(args, step)
             # Whatever is merged so far, the pair reads as before.
             cow, base = self.get("cow"), self.get("rdo")
             bitmap = int.from_bytes(cow[BLOCK:2 * BLOCK], "little")
@@ -141,7 +107,7 @@ class CowfileKillTest(CommandTest):
         steps = self.steps(["repair", "cow"]) if self.make("cow", dirty) else []
         for step in steps:
             self.make("cow", dirty)
-            self.kill(["repair", "cow"], step)
+            self.kill_at(["repair", "cow"], step)
             self.assertIn(self.get("cow")[6], (0, DIRTY), step)
             self.succeed("repair", "cow")
             self.assertEqual(self.get("cow"), self.cowfile.file(), step)
@@ -149,7 +115,4 @@ class CowfileKillTest(CommandTest):
 
 
 if __name__ == "__main__":
-    if not can_trace():
-        print("SKIP: strace cannot trace here")
-        sys.exit(77)
-    unittest.main()
+    main()

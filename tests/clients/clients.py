@@ -5,8 +5,10 @@ import importlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 import urllib.parse
 
@@ -95,6 +97,10 @@ class ClientTest(CommandTest):
         """Ends a server, which has to have nothing to complain about."""
         self.assertEqual(server.stop(), (0, ""))
 
+    def kill(self, server):
+        """Ends a server with SIGKILL; nothing of it can run any more."""
+        self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
+
     def connect(self, server, **how):
         client = NbdClient(socket_of(server.uri), **how)
         self.addCleanup(client.socket.close)
@@ -110,6 +116,17 @@ class ClientTest(CommandTest):
     def assert_checked(self, layer):
         """The layer's metadata are as they should be."""
         self.succeed("check", layer)
+
+
+class LiveClientTest(ClientTest):
+    """The same with a folder in memory for live states, which go through a kill."""
+
+    def setUp(self):
+        super().setUp()
+        if not os.path.isdir("/dev/shm"):
+            skip("no /dev/shm on this machine")
+        self.live = tempfile.mkdtemp(dir="/dev/shm", prefix="oxbow-live-")
+        self.addCleanup(shutil.rmtree, self.live, True)
 
 
 def main():

@@ -3,7 +3,6 @@
 """A server that is killed keeps what a client flushed, on whichever connection, and never mixes or invents bytes."""
 
 import random
-import signal
 
 import nbd_client as nbd
 from clients import ClientTest, KIB, MIB, SCALE, main, seed_of
@@ -13,10 +12,6 @@ SECTOR = 512
 
 class KillTest(ClientTest):
     SIZE = 8 * MIB + 2560
-
-    def kill(self, server):
-        """Ends a server with SIGKILL; nothing of it can run any more."""
-        self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
 
     def read_again(self, offset, length):
         server = self.serve("work.oxb")

@@ -8,34 +8,22 @@ import json
 import os
 import random
 import shutil
-import signal
 import struct
-import tempfile
 import threading
 
 import nbd_client as nbd
-from clients import ClientTest, KIB, MIB, main, seed_of, skip
+from clients import KIB, LiveClientTest, MIB, main, seed_of
 
 UUID = slice(48, 64)  # of a superblock
 EPOCH = slice(64, 72)  # of a live file
 BOOT_ID = slice(48, 64)
 
 
-class LiveTest(ClientTest):
+class LiveTest(LiveClientTest):
     SIZE = 8 * MIB + 2560
-
-    def setUp(self):
-        super().setUp()
-        if not os.path.isdir("/dev/shm"):
-            skip("no /dev/shm on this machine")
-        self.live = tempfile.mkdtemp(dir="/dev/shm", prefix="oxbow-live-")
-        self.addCleanup(shutil.rmtree, self.live, True)
 
     def serve_live(self, *more):
         return self.serve_layer("work.oxb", "--live", self.live, *more)
-
-    def kill(self, server):
-        self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
 
     def live_file(self):
         """The path of the only live file."""

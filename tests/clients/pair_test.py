@@ -7,35 +7,23 @@ import glob
 import json
 import os
 import random
-import shutil
-import signal
 import subprocess
-import tempfile
 import threading
 import time
 
 import nbd_client as nbd
-from clients import ClientTest, KIB, MIB, main, need, seed_of, skip
+from clients import KIB, LiveClientTest, MIB, main, need, seed_of
 from cowloop_file import BLOCK, Cowfile, DIRTY, PACKED, fingerprint
+from traced import traceable
 
 MARKED = (1 << 64) - 1
 
 
-class PairTest(ClientTest):
+class PairTest(LiveClientTest):
     SIZE = 8 * MIB + 1024
-
-    def setUp(self):
-        super().setUp()
-        if not os.path.isdir("/dev/shm"):
-            skip("no /dev/shm on this machine")
-        self.live = tempfile.mkdtemp(dir="/dev/shm", prefix="oxbow-live-")
-        self.addCleanup(shutil.rmtree, self.live, True)
 
     def serve_pair(self, *more, cowfile="cow"):
         return self.serve("--cowloop", "golden.img", cowfile, "--live", self.live, *more)
-
-    def kill(self, server):
-        self.assertEqual(server.stop(signal.SIGKILL)[0], -signal.SIGKILL)
 
     def head(self, name="cow"):
         """Flags and cowused."""
@@ -512,10 +500,9 @@ class LargeTest(PairTest):
             file.write(b"x" * 8192)
         self.stop(self.serve("--cowloop", "large.img", "cow", "--live", self.live))
         trace = self.path("trace")
-        environment = dict(self.environment, ASAN_OPTIONS="detect_leaks=0")  # which cannot work under ptrace
         done = subprocess.run(["strace", "-f", "-y", "-e", "trace=read,pread64,preadv,preadv2,lseek", "-o", trace,
                                os.environ["OXBOW"], "serve", "--cowloop", "large.img", "cow", "--live", self.live,
-                               "--run", "true"], cwd=self.folder, env=environment, capture_output=True, check=False)
+                               "--run", "true"], cwd=self.folder, env=traceable(self.environment), capture_output=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(trace, encoding="utf-8", errors="replace") as file:
             calls = [line for line in file if "/large.img>" in line or "/cow>" in line]

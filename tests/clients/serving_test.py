@@ -15,6 +15,7 @@ import time
 import nbd_client as nbd
 from clients import ClientTest, MIB, main, need, seed_of, socket_of
 from oxbow_test import sha256
+from traced import traceable
 
 
 class DevicesTest(ClientTest):
@@ -167,9 +168,8 @@ class EndTest(ClientTest):
     def serve_traced(self, expression, layer="work.oxb"):
         """Serves under strace, writes and ends it: syncs before its end, exit status, errors."""
         log = self.path("strace.log")
-        environment = dict(self.environment, ASAN_OPTIONS="detect_leaks=0")  # which cannot work under ptrace
         with subprocess.Popen(["strace", "-f", "-o", log, "-e", expression, os.environ["OXBOW"], "serve", layer],
-                              cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE,
+                              cwd=self.folder, env=traceable(self.environment), text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE) as traced:
             uri = traced.stdout.readline().strip()
             with nbd.NbdClient(socket_of(uri)) as client:

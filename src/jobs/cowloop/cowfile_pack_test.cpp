@@ -9,6 +9,7 @@
 
 #include "formats/cowloop/testing/cowfile_bytes.h"
 #include "jobs/cowloop/pack_cowfile.h"
+#include "jobs/cowloop/testing/bytes_sink.h"
 #include "jobs/cowloop/unpack_cowfile.h"
 #include "stores/blocking.h"
 #include "stores/ram/ram_store.h"
@@ -19,21 +20,8 @@ namespace {
 
 using testing::block_of;
 using testing::Bytes;
+using testing::BytesSink;
 using testing::CowfileBytes;
-
-// Thread safety: none.
-class BytesSink final : public PackedSink {
- public:
-  Result<void> add(std::span<const std::byte> bytes) override {
-    stream.insert(stream.end(), bytes.begin(), bytes.end());
-    return {};
-  }
-  Result<void> add_zeros(std::uint64_t bytes) override {
-    stream.resize(stream.size() + bytes);
-    return {};
-  }
-  Bytes stream;
-};
 
 // As zlib itself does it, in one call.
 Bytes gzip(const Bytes& bytes) {
