@@ -502,7 +502,8 @@ class LargeTest(PairTest):
         trace = self.path("trace")
         done = subprocess.run(["strace", "-f", "-y", "-e", "trace=read,pread64,preadv,preadv2,lseek", "-o", trace,
                                os.environ["OXBOW"], "serve", "--cowloop", "large.img", "cow", "--live", self.live,
-                               "--run", "true"], cwd=self.folder, env=traceable(self.environment), capture_output=True, check=False)
+                               "--run", "true"], cwd=self.folder, env=traceable(self.environment), capture_output=True,
+                              check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(trace, encoding="utf-8", errors="replace") as file:
             calls = [line for line in file if "/large.img>" in line or "/cow>" in line]
