@@ -117,7 +117,6 @@ void merge(Queue& queue, Store& cowfile, const Head& head) {
 void use_cowfile(const Bytes& file) {
   Queue queue;
   const auto store = store_of(queue, file);
-  (void)has_cowfile_magic(queue, *store);
   const auto head = read_head(queue, k_what, *store);
   if (!head) return;
   if (!head->packed && !head->dirty && !head->merging && is_sound(queue, *store, *head))
