@@ -12,9 +12,9 @@ namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",         "--description", "--fuse",        "--read-only",
-                                 "--direct",       "--no-ring",     "--accept-base", "--allow-base",
-                                 "--discard-live", "--base-format"};
+constexpr std::array k_of_device{"--name",       "--description",  "--fuse",       "--loop",
+                                 "--read-only",  "--direct",       "--no-ring",    "--accept-base",
+                                 "--allow-base", "--discard-live", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -81,6 +81,9 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
                   "Show the device as the file PATH, which is made, or covered while it is served, as "
                   "oxbow-fuse(7) has it.")
       ->type_name("PATH");
+  command.add_flag(
+      "--loop", device.loop,
+      "Show the device as a loop device of the kernel's, /dev/loopN, as oxbow-loop(7) has it. For root.");
   command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
   command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
   command.add_flag("--no-ring", device.no_ring,
@@ -96,7 +99,7 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
       .add_option(
           "--nbd", store,
           "Serve there: unix:PATH is a Unix socket, tcp:HOST:PORT a TCP address. May be given several times. "
-          "Without it, and unless --fuse says where, NAME.sock in the run directory.")
+          "Without it, and unless --fuse or --loop says where, NAME.sock in the run directory.")
       ->type_name("ADDRESS")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -19,7 +19,8 @@ struct ServedDeviceArguments {
   DeviceArguments device;
   std::string name;  // empty: default_name
   std::string description;
-  std::string fuse;  // the file that shows it; empty: none
+  std::string fuse;   // the file that shows it; empty: none
+  bool loop = false;  // as a loop device of the kernel's
   bool read_only = false;
   bool direct = false;
   bool no_ring = false;

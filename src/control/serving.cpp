@@ -8,6 +8,8 @@
 #include "control/served.h"
 #include "control/server.h"
 #include "exports/fuse/file_export.h"
+#include "exports/kernel_device.h"
+#include "exports/loop/loop_export.h"
 #include "jobs/reopen_device.h"
 #include "os/queue.h"
 
@@ -27,6 +29,7 @@ struct Serving::Parts {
   std::unique_ptr<nbd::Server> server;
   std::vector<std::unique_ptr<fuse::FileExport>>
       shown;  // as many as plan.devices, null for those without a file
+  std::vector<std::vector<std::unique_ptr<KernelDevice>>> kernel;  // as many as plan.devices, those of each
   std::unique_ptr<Server> control;
 };
 
@@ -40,14 +43,19 @@ Serving::~Serving() {
 
 Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
   std::unique_ptr<Serving> serving(new Serving(std::move(plan)));
-  for (const auto step :
-       {&Serving::open_devices, &Serving::open_server, &Serving::open_files, &Serving::open_control}) {
+  for (const auto step : {&Serving::open_devices, &Serving::open_server, &Serving::open_files,
+                          &Serving::open_kernel_devices, &Serving::open_control}) {
     if (auto done = (serving.get()->*step)(); !done) return std::unexpected(std::move(done.error()));
   }
   return serving;
 }
 
 namespace {
+
+// Where the file of a device's loop device goes.
+std::string loop_file(const std::string& run_directory, const std::string& name) {
+  return run_directory + "/" + name + ".loop";
+}
 
 // Whoever relies on kill -9 losing nothing has to hear that it would.
 void tell_what_a_kill_loses(const Device& device, const std::string& name, Log* log) {
@@ -128,8 +136,33 @@ Result<void> Serving::open_files() {
     if (!shown) return std::unexpected(at_origin(each.origin, shown.error()));
     parts_->shown.back() = std::move(*shown);
   }
-  for (std::size_t i = 0; i < plan.devices.size(); ++i)
-    std::ranges::move(uris_of(i), std::back_inserter(uris_));
+  return {};
+}
+
+// Last: the kernel reads what they show while they are made.
+Result<void> Serving::open_kernel_devices() {
+  const auto& devices = parts_->plan.devices;
+  parts_->kernel.resize(devices.size());
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (!devices[i].loop) continue;
+    if (auto added = add_loop_device(i); !added)
+      return std::unexpected(at_origin(devices[i].origin, added.error()));
+  }
+  for (std::size_t i = 0; i < devices.size(); ++i) std::ranges::move(uris_of(i), std::back_inserter(uris_));
+  return {};
+}
+
+Result<void> Serving::add_loop_device(std::size_t device) {
+  const ServingPlan& plan = parts_->plan;
+  const DeviceToServe& served = plan.devices[device];
+  if (!plan.run_directory)
+    return std::unexpected(
+        Error("cannot make block device", served.name, "there is no run directory for its file"));
+  auto added =
+      loop::LoopExport::start(*parts_->devices[device].device, loop_file(*plan.run_directory, served.name),
+                              {.read_only = served.read_only, .log = plan.log});
+  if (!added) return std::unexpected(std::move(added.error()));
+  parts_->kernel[device].push_back(std::move(*added));
   return {};
 }
 
@@ -170,6 +203,7 @@ std::vector<std::string> Serving::uris_of(std::size_t device) const {
     if (uris.empty() || uris.back() != uri) uris.push_back(std::move(uri));
   }
   if (const auto& shown = parts_->shown[device]) uris.push_back(shown->uri());
+  for (const auto& each : parts_->kernel[device]) uris.push_back("file://" + each->path());
   return uris;
 }
 
@@ -177,10 +211,16 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
   // Whoever waits for room would wait for ever; what is held back on their behalf goes on.
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
+  const auto stop_one = [&](auto& each) {
+    if (auto stopped = each.stop(); !stopped) failed(stopped.error());
+  };
+  // While all that is below them still answers.
+  for (const auto& of_device : parts_->kernel) {
+    for (const auto& each : of_device) stop_one(*each);
+  }
   if (parts_->server) parts_->server->stop();
   for (const auto& each : parts_->shown) {
-    if (!each) continue;
-    if (auto stopped = each->stop(); !stopped) failed(stopped.error());
+    if (each) stop_one(*each);
   }
   parts_->files.clear();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {

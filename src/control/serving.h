@@ -22,6 +22,7 @@ struct DeviceToServe {
   std::string source;  // the same in the words of the command line
   std::string description;
   std::string fuse = {};  // the file that shows it; empty: none
+  bool loop = false;      // as a loop device of the kernel's
   bool read_only = false;
   bool direct = false;
   bool ring = true;
@@ -55,7 +56,8 @@ struct ServingPlan {
 };
 
 // What one process serves, from opened files to a clean end.
-// Thread safety: one thread makes, stops and destroys it.
+// Thread safety: one thread makes, stops and destroys it, and serves nothing: what it asks of the kernel may come back
+// as requests.
 class Serving {
  public:
   // Opens the devices, then the sockets, then serves. What was opened is closed again when something fails.
@@ -66,8 +68,8 @@ class Serving {
   Serving(Serving&&) = delete;
   Serving& operator=(Serving&&) = delete;
 
-  // How clients call the devices, one URI for each device at each address and one for each file that shows a device;
-  // the first is the default's.
+  // How clients call the devices, one URI for each device at each address and one for each file and block device that
+  // shows a device; the first is the default's.
   [[nodiscard]] const std::vector<std::string>& uris() const noexcept { return uris_; }
 
   // Lets the clients go, makes everything durable and closes it. Every device is closed, whatever happens to
@@ -80,6 +82,8 @@ class Serving {
   [[nodiscard]] Result<void> open_devices();
   [[nodiscard]] Result<void> open_server();
   [[nodiscard]] Result<void> open_files();
+  [[nodiscard]] Result<void> open_kernel_devices();
+  [[nodiscard]] Result<void> add_loop_device(std::size_t device);
   [[nodiscard]] Result<void> open_control();
   [[nodiscard]] std::vector<std::string> uris_of(std::size_t device) const;
 

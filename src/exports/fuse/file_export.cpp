@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exports/fuse/file_export.h"
 
+#include <fcntl.h>
+
+#include <cerrno>
 #include <string_view>
 #include <utility>
 
@@ -64,7 +67,9 @@ Result<std::unique_ptr<FileExport>> FileExport::start(Device& device, const std:
   if (auto other = check_not_its_own(device, path); !other) return std::unexpected(std::move(other.error()));
   auto mount = Mount::make(path, options.read_only || !device.writable());
   if (!mount) return std::unexpected(std::move(mount.error()));
-  UniqueFd fuse = mount->take_descriptor();
+  const UniqueFd mounted = mount->take_descriptor();
+  UniqueFd fuse(::fcntl(mounted.get(), F_DUPFD_CLOEXEC, options.above + 1));
+  if (!fuse.valid()) return std::unexpected(Error::from_errno("cannot show device as file", path, errno));
   auto parts = std::make_unique<Parts>(Parts{std::move(*mount), nullptr});
   auto worker = Worker::start(device, std::move(fuse), {.read_only = options.read_only, .log = options.log});
   if (!worker) return std::unexpected(std::move(worker.error()));

@@ -20,6 +20,8 @@ class FileExport {
   struct Options {
     bool read_only = false;  // refuses changes, whatever the device allows
     Log* log = nullptr;      // borrowed; null: silent
+    // The descriptor that answers the kernel gets a larger number than this one.
+    int above = -1;
   };
 
   // At `path`, which is made or covered. The device is borrowed until stop() has returned. Refused is one of the files

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "oxbow/error.h"
+
+namespace oxbow {
+
+// A device as a block device of the kernel, /dev/NAME, made by a class below and answered by threads of its own.
+// Thread safety: one thread, which serves nothing, makes, calls and destroys it: what it asks of the kernel may send
+// requests back to the device.
+class KernelDevice {
+ public:
+  KernelDevice() noexcept = default;
+  // Stops.
+  virtual ~KernelDevice() = default;
+  KernelDevice(const KernelDevice&) = delete;
+  KernelDevice& operator=(const KernelDevice&) = delete;
+  KernelDevice(KernelDevice&&) = delete;
+  KernelDevice& operator=(KernelDevice&&) = delete;
+
+  // "/dev/loop3". The same until the destruction.
+  [[nodiscard]] virtual const std::string& path() const noexcept = 0;
+  // Why the size can't change while it is there; empty when it can.
+  [[nodiscard]] virtual std::string fixed_size() const = 0;
+  // Makes the device's size the block device's, once it has grown.
+  [[nodiscard]] virtual Result<void> grow() = 0;
+  // Writes out what the kernel holds back, takes the block device away, also when it is in use, and ends what answers
+  // it: whoever has it open gets errors from now on. The error is what could not be written, or why it is still
+  // there. Does nothing the second time.
+  [[nodiscard]] virtual Result<void> stop() = 0;
+};
+
+}  // namespace oxbow

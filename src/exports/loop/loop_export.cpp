@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "exports/loop/loop_export.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "device/device.h"
+#include "exports/fuse/file_export.h"
+#include "os/fd.h"
+#include "os/log.h"
+#include "os/loop_device.h"
+
+namespace oxbow::loop {
+namespace {
+
+constexpr auto k_what = "cannot make block device";
+
+Result<void> check_size(const Device& device, Log* log) {
+  const std::uint64_t size = device.size();
+  if (size < k_sector_bytes) {
+    return std::unexpected(
+        Error(k_what, device.name(),
+              fmt::format("it has {} bytes, and a block device at least {}", size, k_sector_bytes)));
+  }
+  if (const std::uint64_t rest = size % k_sector_bytes; rest != 0 && log != nullptr) {
+    log->write(
+        LogLevel::warning, "loop",
+        fmt::format(
+            "{}: its size is no multiple of {} bytes, and its last {} are not part of the block device",
+            device.name(), k_sector_bytes, rest));
+  }
+  return {};
+}
+
+}  // namespace
+
+struct LoopExport::Parts {
+  std::string file;
+  Log* log;
+  std::unique_ptr<fuse::FileExport> shown;  // null once stopped
+  LoopDevice device;
+};
+
+LoopExport::LoopExport(std::unique_ptr<Parts> parts) noexcept : parts_(std::move(parts)) {}
+
+LoopExport::~LoopExport() {
+  // Whoever wants to know about errors has called it before.
+  (void)stop();
+}
+
+Result<std::unique_ptr<LoopExport>> LoopExport::start(Device& device, const std::string& file,
+                                                      const Options& options) {
+  if (auto right = check_size(device, options.log); !right) return std::unexpected(std::move(right.error()));
+  const bool read_only = options.read_only || !device.writable();
+  // Of a process that was killed the kernel closes the descriptor with the largest number first. What answers the file
+  // must go before the block device is closed: that writes what the cache has of it, and would wait for ever.
+  UniqueFd place(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (!place.valid()) return std::unexpected(Error::from_errno(k_what, "/dev/null", errno));
+  auto shown = fuse::FileExport::start(device, file,
+                                       {.read_only = read_only, .log = options.log, .above = place.get()});
+  if (!shown) return std::unexpected(std::move(shown.error()));
+  const UniqueFd opened(::open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!opened.valid()) return std::unexpected(Error::from_errno(k_what, file, errno));
+  auto made = LoopDevice::make(opened.get(), {.read_only = read_only, .name = device.name()});
+  if (!made) return std::unexpected(std::move(made.error()));
+  if (auto held = made->hold_at(std::move(place)); !held) return std::unexpected(std::move(held.error()));
+  return std::unique_ptr<LoopExport>(
+      new LoopExport(std::make_unique<Parts>(Parts{file, options.log, std::move(*shown), std::move(*made)})));
+}
+
+const std::string& LoopExport::path() const noexcept { return parts_->device.path(); }
+
+Result<void> LoopExport::grow() {
+  // The kernel takes the size that it knows of the file, and asks for it here.
+  struct ::stat ignored{};
+  if (::stat(parts_->file.c_str(), &ignored) != 0)
+    return std::unexpected(Error::from_errno("cannot resize block device", path(), errno));
+  return parts_->device.grow();
+}
+
+Result<void> LoopExport::stop() {
+  if (parts_->shown == nullptr) return {};
+  auto written = parts_->device.sync();
+  if (!parts_->device.release() && parts_->log != nullptr) {
+    parts_->log->write(LogLevel::warning, "loop",
+                       path() + ": it is in use, and answers with errors until it is not");
+  }
+  auto gone = std::exchange(parts_->shown, nullptr)->stop();
+  return written ? gone : written;
+}
+
+}  // namespace oxbow::loop

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/loop_device.h"
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+namespace oxbow {
+namespace {
+
+constexpr auto k_what = "cannot make loop device";
+constexpr auto k_control = "/dev/loop-control";
+constexpr unsigned k_tries = 100;
+constexpr std::chrono::milliseconds k_pause(10);
+constexpr std::uint32_t k_sector = 512;  // bytes
+
+std::unexpected<Error> refuse(const std::string& where, int error) {
+  return std::unexpected(Error::from_errno(k_what, where, error));
+}
+
+loop_config configuration(int file, const LoopDevice::Options& options) noexcept {
+  loop_config config{};
+  config.fd = static_cast<std::uint32_t>(file);
+  config.block_size = k_sector;
+  config.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN | LO_FLAGS_DIRECT_IO;
+  if (options.read_only) config.info.lo_flags |= LO_FLAGS_READ_ONLY;
+  const std::size_t length = std::min<std::size_t>(options.name.size(), LO_NAME_SIZE - 1);
+  std::memcpy(config.info.lo_file_name, options.name.data(), length);
+  return config;
+}
+
+// The path of the file, from the kernel's list of devices; empty where there is none.
+std::string backing_file(const std::string& path) noexcept {
+  const std::string where = "/sys/block/" + path.substr(path.rfind('/') + 1) + "/loop/backing_file";
+  const UniqueFd file(::open(where.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 4096> text;
+  const ssize_t got = file.valid() ? ::read(file.get(), text.data(), text.size()) : 0;
+  return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0))};
+}
+
+}  // namespace
+
+Result<LoopDevice> LoopDevice::make(int file, const Options& options) {
+  const UniqueFd control(::open(k_control, O_RDWR | O_CLOEXEC));
+  if (!control.valid()) return refuse(k_control, errno);
+  const loop_config config = configuration(file, options);
+  for (unsigned i = 0; i < k_tries; ++i) {
+    const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) return refuse(k_control, errno);
+    const std::string path = "/dev/loop" + std::to_string(number);
+    const UniqueFd made(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!made.valid()) return refuse(path, errno);
+    if (::ioctl(made.get(), LOOP_CONFIGURE, &config) == 0) {
+      // Held for reading only: some kernels mount nothing that others have open for writing.
+      UniqueFd held(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!held.valid()) return refuse(path, errno);
+      return LoopDevice(path, std::move(held));
+    }
+    if (errno == ENOTTY || errno == EINVAL)
+      return std::unexpected(
+          Error(k_what, path, "the kernel has no LOOP_CONFIGURE; Linux 5.8 is the first that has it"));
+    // Somebody else was faster, or has just let go of it.
+    if (errno != EBUSY) return refuse(path, errno);
+    std::this_thread::sleep_for(k_pause);
+  }
+  return std::unexpected(Error(k_what, k_control, "others take every free loop device first"));
+}
+
+Result<void> LoopDevice::hold_at(UniqueFd place) {
+  if (::dup3(held_.get(), place.get(), O_CLOEXEC) < 0) return refuse(path_, errno);
+  held_ = std::move(place);
+  return {};
+}
+
+Result<void> LoopDevice::grow() {
+  if (::ioctl(held_.get(), LOOP_SET_CAPACITY, 0) != 0)
+    return std::unexpected(Error::from_errno("cannot resize loop device", path_, errno));
+  return {};
+}
+
+Result<void> LoopDevice::sync() {
+  if (::fsync(held_.get()) != 0)
+    return std::unexpected(Error::from_errno("cannot flush loop device", path_, errno));
+  return {};
+}
+
+bool LoopDevice::release() noexcept {
+  if (!held_.valid()) return true;
+  const std::string before = backing_file(path_);
+  held_.reset();
+  const std::string after = backing_file(path_);
+  return after.empty() || after != before;
+}
+
+}  // namespace oxbow

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "os/fd.h"
+#include "oxbow/error.h"
+
+namespace oxbow {
+
+// A loop device of the kernel's over a file: direct I/O, sectors of 512 bytes. It goes by itself once this object, or
+// its killed process, and all others have closed it. Thread safety: one thread at a time, which must not be one that
+// the I/O of the file waits for.
+class LoopDevice {
+ public:
+  struct Options {
+    bool read_only = false;
+    std::string name = {};  // for programs that ask for it (LOOP_GET_STATUS64); 63 bytes of it are kept
+  };
+
+  // Over `file`, which the kernel keeps open by itself, open for writing unless `read_only`. Looks for partitions, so
+  // it returns after the file was read. A part of a sector at the file's end is left out.
+  [[nodiscard]] static Result<LoopDevice> make(int file, const Options& options);
+
+  // "/dev/loop3"
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  // Moves its descriptor to where `place` is.
+  [[nodiscard]] Result<void> hold_at(UniqueFd place);
+  // Takes the file's size again.
+  [[nodiscard]] Result<void> grow();
+  // Makes durable what the kernel's cache has of it.
+  [[nodiscard]] Result<void> sync();
+  // Gives it up: it goes, at once or with the last of those who have it open. Whether it was the last.
+  [[nodiscard]] bool release() noexcept;
+
+ private:
+  LoopDevice(std::string path, UniqueFd held) noexcept : path_(std::move(path)), held_(std::move(held)) {}
+
+  std::string path_;
+  UniqueFd held_;
+};
+
+}  // namespace oxbow
