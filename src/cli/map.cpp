@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/cowfile.h"
+#include "cli/served.h"
 #include "jobs/layer_info.h"
 #include "jobs/map_device.h"
 #include "jobs/open_device.h"
@@ -27,42 +28,31 @@ struct MapArguments {
   bool json = false;
 };
 
-const char* word(Kind kind) {
-  switch (kind) {
-    case Kind::data:
-      return "data";
-    case Kind::zero:
-      return "zero";
-    case Kind::error:
-      return "error";
-  }
-  return "error";
-}
+// A line of the map.
+struct MapLine {
+  Range range;
+  std::string state;
+  std::string reads;
+  unsigned layer;
+  std::string file;  // empty: none
+};
 
 // Prints extents as they come, a line each. Thread safety: none.
 class MapPrinter {
  public:
-  // `files` are the device's own, and those below it.
-  MapPrinter(std::vector<std::string> files, bool json) : files_(std::move(files)), json_(json) {
+  explicit MapPrinter(bool json) : json_(json) {
     if (!json_)
       text_ = fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", "START", "LENGTH", "STATE", "READS", "FROM");
   }
 
-  [[nodiscard]] Result<void> add(const MappedExtent& extent) {
-    const char* const state = extent.layer == 0 ? word(extent.kind) : "absent";
-    const char* const reads = word(extent.kind);
-    const std::string file = extent.layer < files_.size() ? files_[extent.layer] : "";
+  [[nodiscard]] Result<void> add(const MapLine& line) {
     if (json_) {
-      const Json line{{"start", extent.range.offset},
-                      {"length", extent.range.length},
-                      {"state", state},
-                      {"reads", reads},
-                      {"layer", extent.layer},
-                      {"file", file}};
-      text_ += (any_ ? ",\n " : "[") + line.dump(-1, ' ', false, Json::error_handler_t::replace);
+      const Json json{{"start", line.range.offset}, {"length", line.range.length}, {"state", line.state},
+                      {"reads", line.reads},        {"layer", line.layer},         {"file", line.file}};
+      text_ += (any_ ? ",\n " : "[") + json.dump(-1, ' ', false, Json::error_handler_t::replace);
     } else {
-      text_ += fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", extent.range.offset, extent.range.length,
-                           state, reads, file.empty() ? "-" : file);
+      text_ += fmt::format("{:>16} {:>16}  {:<6}  {:<5}  {}\n", line.range.offset, line.range.length,
+                           line.state, line.reads, line.file.empty() ? "-" : line.file);
     }
     any_ = true;
     return text_.size() < k_print_bytes ? Result<void>{} : flush();
@@ -78,7 +68,6 @@ class MapPrinter {
     return print(text);
   }
 
-  std::vector<std::string> files_;
   bool json_;
   bool any_ = false;
   std::string text_;
@@ -111,7 +100,7 @@ Result<void> refuse_options(const MapArguments& arguments, bool cowfile) {
                                "it doesn't say what its read-only file is: name it with --base"));
 }
 
-ExitStatus map(const MapArguments& arguments) {
+ExitStatus map_file(const MapArguments& arguments, MapPrinter& printer) {
   const bool cowfile = is_cowfile(arguments.file);
   if (auto refused = refuse_options(arguments, cowfile); !refused) return fail(refused.error());
   Queue queue;
@@ -124,11 +113,15 @@ ExitStatus map(const MapArguments& arguments) {
                                    .allow_bases = arguments.allow_bases,
                                    .live = {.discard = arguments.discard_live}});
   if (!opened) return fail(opened.error());
-  auto files = chain_of(queue, arguments);
+  const auto files = chain_of(queue, arguments);
   if (!files) return fail(files.error());
-  MapPrinter printer(std::move(*files), arguments.json);
-  auto mapped =
-      map_device(queue, *opened->device, [&](const MappedExtent& extent) { return printer.add(extent); });
+  auto mapped = map_device(queue, *opened->device, [&](const MappedExtent& extent) {
+    return printer.add({.range = extent.range,
+                        .state = state_word(extent),
+                        .reads = word(extent.kind),
+                        .layer = extent.layer,
+                        .file = extent.layer < files->size() ? (*files)[extent.layer] : ""});
+  });
   if (mapped) mapped = printer.finish();
   const IoStatus closed = opened->device->close(queue);
   if (!mapped) return fail(mapped.error());
@@ -137,14 +130,54 @@ ExitStatus map(const MapArguments& arguments) {
   return ExitStatus::done;
 }
 
+// Of a device that is served, by asking its process part by part.
+Result<void> map_served(const control::Record& process, const std::string& name, MapPrinter& printer) {
+  for (Json start = 0; !start.is_null();) {
+    const auto part = tell_served(process, name, "/map", {{"start", start}});
+    if (!part) return std::unexpected(part.error());
+    for (const Json& extent : part->at("extents")) {
+      auto added = printer.add({.range = {extent.at("start"), extent.at("length")},
+                                .state = extent.at("state"),
+                                .reads = extent.at("reads"),
+                                .layer = extent.at("layer"),
+                                .file = extent.at("file")});
+      if (!added) return added;
+    }
+    start = part->at("next");
+  }
+  return printer.finish();
+}
+
+// The option that is for files and was given; empty: none.
+std::string option_for_files(const MapArguments& arguments) {
+  if (arguments.base) return "--base";
+  if (arguments.accept_base) return "--accept-base";
+  if (!arguments.allow_bases.empty()) return "--allow-base";
+  return arguments.discard_live ? "--discard-live" : "";
+}
+
+ExitStatus map(const MapArguments& arguments) {
+  MapPrinter printer(arguments.json);
+  if (const auto process = find_served_process(arguments.file)) {
+    auto done = refuse_option(option_for_files(arguments), "cannot map device", arguments.file, "files");
+    if (done) done = map_served(*process, arguments.file, printer);
+    return done ? ExitStatus::done : fail(done.error());
+  }
+  return map_file(arguments, printer);
+}
+
 }  // namespace
 
 void add_map(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<MapArguments>();
   CLI::App& command =
-      add_command(app, "map", "Show which parts of a layer or cowfile are its own",
-                  "[--accept-base] [--allow-base DIR] [--base IMAGE] [--discard-live] [--json] FILE");
-  command.add_option("FILE", arguments->file, "The layer, or a cowfile of cowloop.")
+      add_command(app, "map", "Show which parts of a device, layer or cowfile are its own",
+                  "[--accept-base] [--allow-base DIR] [--base IMAGE] [--discard-live] [--json] DEVICE");
+  command
+      .add_option(
+          "DEVICE", arguments->file,
+          "NAME, a device as oxbow list shows it, or a file that nobody serves: a layer, or a cowfile of "
+          "cowloop; a file with the name of a device is ./FILE.")
       ->type_name("")
       ->required();
   add_accept_base_flag(command, arguments->accept_base);

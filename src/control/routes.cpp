@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "control/describe.h"
+#include "control/describe_map.h"
 #include "control/metrics.h"
 #include "control/router.h"
 #include "device/device.h"
@@ -36,6 +37,21 @@ Reply list(const Call& call) {
 Reply status(const Call& call) { return json_reply(describe(call.served, *call.device)); }
 
 Reply table(const Call& call) { return json_reply(describe_table(*call.device)); }
+
+// A POST, for a GET has no body.
+Reply map(const Call& call) {
+  constexpr auto what = "cannot map device";
+  const std::string& name = call.device->name;
+  std::uint64_t start = 0;
+  if (const auto given = call.body.find("start"); given != call.body.end()) {
+    if (!given->is_number_unsigned())
+      return error_reply(400, Error(what, name, "start is to be a number of bytes"));
+    start = given->get<std::uint64_t>();
+  }
+  Queue queue;
+  const auto mapped = describe_map(queue, *call.device, start);
+  return mapped ? json_reply(*mapped) : error_reply(500, mapped.error());
+}
 
 Reply sync(const Call& call) {
   // A queue of its own: a request of this kind is rare, and waits for the medium anyway.
@@ -108,12 +124,14 @@ Reply metrics(const Call& call) {
 
 constexpr std::span<const std::string_view> k_nothing;
 constexpr std::array<std::string_view, 1> k_size{"size"};
+constexpr std::array<std::string_view, 1> k_start{"start"};
 
 constexpr auto k_routes = std::to_array<Route>({
     {"GET", "/v1", Cost::quick, k_nothing, index},
     {"GET", "/v1/devices", Cost::quick, k_nothing, list},
     {"GET", "/v1/devices/{name}", Cost::quick, k_nothing, status},
     {"GET", "/v1/devices/{name}/table", Cost::quick, k_nothing, table},
+    {"POST", "/v1/devices/{name}/map", Cost::waits, k_start, map},
     {"POST", "/v1/devices/{name}/sync", Cost::waits, k_nothing, sync},
     {"GET", "/v1/devices/{name}/space", Cost::quick, k_nothing, space},
     {"POST", "/v1/devices/{name}/reset", Cost::waits, k_nothing, reset},

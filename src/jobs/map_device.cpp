@@ -15,10 +15,26 @@ bool continues(const MappedExtent& piece, const MappedExtent& next) {
 
 }  // namespace
 
-Result<void> map_device(Queue& queue, Device& device,
-                        const std::function<Result<void>(const MappedExtent&)>& visit) {
+const char* word(Kind kind) noexcept {
+  switch (kind) {
+    case Kind::data:
+      return "data";
+    case Kind::zero:
+      return "zero";
+    case Kind::error:
+      return "error";
+  }
+  return "error";
+}
+
+const char* state_word(const MappedExtent& extent) noexcept {
+  return extent.layer == 0 ? word(extent.kind) : "absent";
+}
+
+Result<void> map_device_from(Queue& queue, Device& device, std::uint64_t from,
+                             const std::function<Result<bool>(const MappedExtent&)>& visit) {
   std::optional<MappedExtent> piece;
-  std::uint64_t at = 0;
+  std::uint64_t at = from;
   while (at < device.size()) {
     Extents extents;
     const IoStatus status =
@@ -39,12 +55,24 @@ Result<void> map_device(Queue& queue, Device& device,
         continue;
       }
       if (piece) {
-        if (auto visited = visit(*piece); !visited) return visited;
+        const auto more = visit(*piece);
+        if (!more) return std::unexpected(more.error());
+        if (!*more) return {};
       }
       piece = next;
     }
   }
-  return piece ? visit(*piece) : Result<void>{};
+  if (!piece) return {};
+  const auto more = visit(*piece);
+  return more ? Result<void>{} : std::unexpected(more.error());
+}
+
+Result<void> map_device(Queue& queue, Device& device,
+                        const std::function<Result<void>(const MappedExtent&)>& visit) {
+  return map_device_from(queue, device, 0, [&](const MappedExtent& piece) -> Result<bool> {
+    if (auto visited = visit(piece); !visited) return std::unexpected(visited.error());
+    return true;
+  });
 }
 
 }  // namespace oxbow
