@@ -211,16 +211,16 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
   // Whoever waits for room would wait for ever; what is held back on their behalf goes on.
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
-  const auto stop_one = [&](auto& each) {
-    if (auto stopped = each.stop(); !stopped) failed(stopped.error());
-  };
   // While all that is below them still answers.
   for (const auto& of_device : parts_->kernel) {
-    for (const auto& each : of_device) stop_one(*each);
+    for (const auto& each : of_device) {
+      if (auto stopped = each->stop({}); !stopped) failed(stopped.error());
+    }
   }
   if (parts_->server) parts_->server->stop();
   for (const auto& each : parts_->shown) {
-    if (each) stop_one(*each);
+    if (!each) continue;
+    if (auto stopped = each->stop(); !stopped) failed(stopped.error());
   }
   parts_->files.clear();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {

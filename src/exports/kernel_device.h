@@ -3,13 +3,14 @@
 
 #include <string>
 
+#include "os/fd.h"
 #include "oxbow/error.h"
 
 namespace oxbow {
 
 // A device as a block device of the kernel, /dev/NAME, made by a class below and answered by threads of its own.
-// Thread safety: one thread, which serves nothing, makes, calls and destroys it: what it asks of the kernel may send
-// requests back to the device.
+// Thread safety: one thread at a time, and none that serves: what is asked of the kernel may send requests back to the
+// device.
 class KernelDevice {
  public:
   KernelDevice() noexcept = default;
@@ -28,8 +29,9 @@ class KernelDevice {
   [[nodiscard]] virtual Result<void> grow() = 0;
   // Writes out what the kernel holds back, takes the block device away, also when it is in use, and ends what answers
   // it: whoever has it open gets errors from now on. The error is what could not be written, or why it is still
-  // there. Does nothing the second time.
-  [[nodiscard]] virtual Result<void> stop() = 0;
+  // there. Does nothing the second time. `claim` is invalid, or path() opened with O_EXCL, which keeps others from
+  // mounting it: it is closed only when it keeps the kernel from going on.
+  [[nodiscard]] virtual Result<void> stop(UniqueFd claim) = 0;
 };
 
 }  // namespace oxbow

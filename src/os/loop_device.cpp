@@ -81,6 +81,11 @@ Result<void> LoopDevice::hold_at(UniqueFd place) {
   return {};
 }
 
+void LoopDevice::hold(UniqueFd other) noexcept {
+  // The number stays. That it fails is impossible with two open descriptors; then the device is held by the old one.
+  (void)::dup3(other.get(), held_.get(), O_CLOEXEC);
+}
+
 Result<void> LoopDevice::grow() {
   if (::ioctl(held_.get(), LOOP_SET_CAPACITY, 0) != 0)
     return std::unexpected(Error::from_errno("cannot resize loop device", path_, errno));

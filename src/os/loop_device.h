@@ -28,6 +28,8 @@ class LoopDevice {
   [[nodiscard]] Result<void> hold_at(UniqueFd place);
   // Takes the file's size again.
   [[nodiscard]] Result<void> grow();
+  // Holds it by `other`, which is the same device opened again.
+  void hold(UniqueFd other) noexcept;
   // Makes durable what the kernel's cache has of it.
   [[nodiscard]] Result<void> sync();
   // Gives it up: it goes, at once or with the last of those who have it open. Whether it was the last.

@@ -49,7 +49,7 @@ LoopExport::LoopExport(std::unique_ptr<Parts> parts) noexcept : parts_(std::move
 
 LoopExport::~LoopExport() {
   // Whoever wants to know about errors has called it before.
-  (void)stop();
+  (void)stop({});
 }
 
 Result<std::unique_ptr<LoopExport>> LoopExport::start(Device& device, const std::string& file,
@@ -82,8 +82,9 @@ Result<void> LoopExport::grow() {
   return parts_->device.grow();
 }
 
-Result<void> LoopExport::stop() {
+Result<void> LoopExport::stop(UniqueFd claim) {
   if (parts_->shown == nullptr) return {};
+  if (claim.valid()) parts_->device.hold(std::move(claim));
   auto written = parts_->device.sync();
   if (!parts_->device.release() && parts_->log != nullptr) {
     parts_->log->write(LogLevel::warning, "loop",

@@ -34,7 +34,7 @@ class LoopExport final : public KernelDevice {
   [[nodiscard]] const std::string& path() const noexcept override;
   [[nodiscard]] std::string fixed_size() const override { return {}; }
   [[nodiscard]] Result<void> grow() override;
-  [[nodiscard]] Result<void> stop() override;
+  [[nodiscard]] Result<void> stop(UniqueFd claim) override;
 
  private:
   struct Parts;
