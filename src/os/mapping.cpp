@@ -32,7 +32,12 @@ std::expected<Mapping, int> Mapping::shared_from(int fd, std::uint64_t at, std::
 }
 
 std::expected<Mapping, int> Mapping::shared_for_reading(int fd, std::uint64_t bytes) noexcept {
-  void* start = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  return shared_for_reading_from(fd, 0, bytes);
+}
+
+std::expected<Mapping, int> Mapping::shared_for_reading_from(int fd, std::uint64_t at,
+                                                             std::uint64_t bytes) noexcept {
+  void* start = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, static_cast<off_t>(at));
   if (start == MAP_FAILED) return std::unexpected(errno);
   return Mapping(start, bytes);
 }

@@ -33,6 +33,9 @@ class Mapping {
                                                                std::uint64_t bytes) noexcept;
   // The first `bytes`, read-only.
   [[nodiscard]] static std::expected<Mapping, int> shared_for_reading(int fd, std::uint64_t bytes) noexcept;
+  // The same from byte `at` on, a multiple of the page size.
+  [[nodiscard]] static std::expected<Mapping, int> shared_for_reading_from(int fd, std::uint64_t at,
+                                                                           std::uint64_t bytes) noexcept;
   // Makes it longer, contents kept; its address may change.
   [[nodiscard]] int grow(std::uint64_t bytes) noexcept;
 
