@@ -33,7 +33,10 @@ struct ChainPart {
   StoreFacts store;
   std::string live{};  // of a layer that is written: its live file, from which the next process goes on when
                        // this one is killed
-  std::string without_live{};                    // or why it has none
+  std::string without_live{};  // or why it has none
+  std::string uuid{};          // of a layer
+  std::uint64_t epoch = 0;     // of a layer, as of the opening: grows with the first write after it
+  bool adopted = false;        // its states were taken over from a process that was killed
   std::optional<std::uint64_t> used_clusters{};  // of a cowfile: how many are in it, where that was counted
   std::string_view state{};                      // of a cowfile: "clean" or "dirty"
 };

@@ -122,7 +122,10 @@ void CowTarget::describe(std::vector<ChainPart>& chain) const {
                    .cluster_bytes = cluster_bytes_,
                    .store = layer_->facts(),
                    .live = options_.live == nullptr ? std::string() : options_.live->path(),
-                   .without_live = options_.without_live});
+                   .without_live = options_.without_live,
+                   .uuid = native::to_text(head_.superblock.uuid),
+                   .epoch = head_.superblock.epoch,
+                   .adopted = options_.adopt});
   if (backing_.base() != nullptr) backing_.base()->describe(chain);
 }
 

@@ -155,6 +155,7 @@ void CowloopTarget::describe(std::vector<ChainPart>& chain) const {
        .store = cowfile_->facts(),
        .live = options_.live == nullptr || !options_.writable ? std::string() : options_.live->path(),
        .without_live = options_.without_live,
+       .adopted = options_.adopt,
        .used_clusters = used_blocks(),
        .state = dirty_.load(std::memory_order_acquire) ? "dirty" : "clean"});
   backing_->base()->describe(chain);
