@@ -285,6 +285,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"description", k_into<&Reader::text, &Device::description>},
     Key<Device>{"fuse", k_into<&Reader::path, &Device::fuse>},
     Key<Device>{"loop", k_into<&Reader::flag, &Device::loop>},
+    Key<Device>{"ublk", k_into<&Reader::flag, &Device::ublk>},
     Key<Device>{"read-only", k_into<&Reader::flag, &Device::read_only>},
     Key<Device>{"direct", k_into<&Reader::flag, &Device::direct>},
     Key<Device>{"no-ring", k_into<&Reader::flag, &Device::no_ring>},

@@ -156,11 +156,11 @@ TEST(Config, UnknownKeys) {
             " line 2: colour: is no key; the keys are nbd, tcp-plaintext, tls-certificates, tls-psk, "
             "tls-verify-peer, threads, poll, connections, "
             "handshake-limit, on-full, reserve, log, log-level, log-file, pid-file, live, and [[device]]");
-  EXPECT_EQ(
-      refused_in_device("ram = 1\ncolour = \"red\""),
-      " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
-      "accept-base, allow-base, discard-live, ram, prealloc, budget, file, offset, length, table, "
-      "cowloop, repair, cowfile-32bit, name, description, fuse, loop, read-only, direct, no-ring, default");
+  EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
+            " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
+            "accept-base, allow-base, discard-live, ram, prealloc, budget, file, offset, length, table, "
+            "cowloop, repair, cowfile-32bit, name, description, fuse, loop, ublk, read-only, direct, "
+            "no-ring, default");
   EXPECT_TRUE(refused("\"a\\nb\" = 1\n").starts_with(" line 1: a?b: is no key;"));
 }
 

@@ -13,7 +13,7 @@ void add_serve(CLI::App& app, Chosen& chosen) {
   arguments->devices.resize(1);
   CLI::App& command = add_command(
       app, "serve", "Serve devices until SIGINT or SIGTERM",
-      "{DEVICE [--name NAME] [--description TEXT] [--fuse PATH] [--loop] [--read-only] [--direct] "
+      "{DEVICE [--name NAME] [--description TEXT] [--fuse PATH] [--loop] [--ublk] [--read-only] [--direct] "
       "[--no-ring] | "
       "--config FILE} "
       "[--nbd ADDRESS "

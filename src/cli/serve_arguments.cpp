@@ -12,9 +12,9 @@ namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",       "--description",  "--fuse",       "--loop",
-                                 "--read-only",  "--direct",       "--no-ring",    "--accept-base",
-                                 "--allow-base", "--discard-live", "--base-format"};
+constexpr std::array k_of_device{"--name",        "--description", "--fuse",         "--loop",
+                                 "--ublk",        "--read-only",   "--direct",       "--no-ring",
+                                 "--accept-base", "--allow-base",  "--discard-live", "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -84,6 +84,10 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
   command.add_flag(
       "--loop", device.loop,
       "Show the device as a loop device of the kernel's, /dev/loopN, as oxbow-loop(7) has it. For root.");
+  command.add_flag(
+      "--ublk", device.ublk,
+      "Show the device as a block device of the kernel's ublk driver, /dev/ublkbN, as oxbow-ublk(7) "
+      "has it.");
   command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
   command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
   command.add_flag("--no-ring", device.no_ring,
@@ -99,7 +103,7 @@ void add_addresses(CLI::App& command, ServerArguments& server) {
       .add_option(
           "--nbd", store,
           "Serve there: unix:PATH is a Unix socket, tcp:HOST:PORT a TCP address. May be given several times. "
-          "Without it, and unless --fuse or --loop says where, NAME.sock in the run directory.")
+          "Without it, and unless --fuse, --loop or --ublk says where, NAME.sock in the run directory.")
       ->type_name("ADDRESS")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -21,6 +21,7 @@ struct ServedDeviceArguments {
   std::string description;
   std::string fuse;   // the file that shows it; empty: none
   bool loop = false;  // as a loop device of the kernel's
+  bool ublk = false;  // as a device of the kernel's ublk driver
   bool read_only = false;
   bool direct = false;
   bool no_ring = false;

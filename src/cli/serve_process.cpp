@@ -40,6 +40,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .description = each.description,
                        .fuse = each.fuse,
                        .loop = each.loop,
+                       .ublk = each.ublk,
                        .read_only = each.read_only,
                        .direct = each.direct,
                        .ring = !each.no_ring,
@@ -192,7 +193,9 @@ Result<std::vector<control::AddressToServe>> ServeProcess::addresses(const std::
   std::vector<control::AddressToServe> all;
   for (const AddressArgument& each : arguments_.server.nbd) all.push_back({each.address, each.origin});
   if (!all.empty() || !sockets_.empty()) return all;
-  const auto is_file = [](const ServedDeviceArguments& each) { return !each.fuse.empty() || each.loop; };
+  const auto is_file = [](const ServedDeviceArguments& each) {
+    return !each.fuse.empty() || each.loop || each.ublk;
+  };
   if (std::ranges::all_of(arguments_.devices, is_file)) return all;
   if (arguments_.run) {
     auto folder = PrivateFolder::create();

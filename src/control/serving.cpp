@@ -10,6 +10,7 @@
 #include "exports/fuse/file_export.h"
 #include "exports/kernel_device.h"
 #include "exports/loop/loop_export.h"
+#include "exports/ublk/ublk_export.h"
 #include "jobs/reopen_device.h"
 #include "os/queue.h"
 
@@ -144,9 +145,9 @@ Result<void> Serving::open_kernel_devices() {
   const auto& devices = parts_->plan.devices;
   parts_->kernel.resize(devices.size());
   for (std::size_t i = 0; i < devices.size(); ++i) {
-    if (!devices[i].loop) continue;
-    if (auto added = add_loop_device(i); !added)
-      return std::unexpected(at_origin(devices[i].origin, added.error()));
+    auto added = devices[i].loop ? add_loop_device(i) : Result<void>();
+    if (added && devices[i].ublk) added = add_ublk_device(i);
+    if (!added) return std::unexpected(at_origin(devices[i].origin, added.error()));
   }
   for (std::size_t i = 0; i < devices.size(); ++i) std::ranges::move(uris_of(i), std::back_inserter(uris_));
   return {};
@@ -161,6 +162,21 @@ Result<void> Serving::add_loop_device(std::size_t device) {
   auto added =
       loop::LoopExport::start(*parts_->devices[device].device, loop_file(*plan.run_directory, served.name),
                               {.read_only = served.read_only, .log = plan.log});
+  if (!added) return std::unexpected(std::move(added.error()));
+  parts_->kernel[device].push_back(std::move(*added));
+  return {};
+}
+
+Result<void> Serving::add_ublk_device(std::size_t device) {
+  const ServingPlan& plan = parts_->plan;
+  const DeviceToServe& served = plan.devices[device];
+  if (!plan.run_directory)
+    return std::unexpected(
+        Error("cannot make block device", served.name, "there is no run directory to note it in"));
+  auto added = ublk::UblkExport::start(*parts_->devices[device].device, {.name = served.name,
+                                                                         .run_directory = *plan.run_directory,
+                                                                         .read_only = served.read_only,
+                                                                         .log = plan.log});
   if (!added) return std::unexpected(std::move(added.error()));
   parts_->kernel[device].push_back(std::move(*added));
   return {};

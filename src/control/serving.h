@@ -23,6 +23,7 @@ struct DeviceToServe {
   std::string description;
   std::string fuse = {};  // the file that shows it; empty: none
   bool loop = false;      // as a loop device of the kernel's
+  bool ublk = false;      // as a device of the kernel's ublk driver
   bool read_only = false;
   bool direct = false;
   bool ring = true;
@@ -84,6 +85,7 @@ class Serving {
   [[nodiscard]] Result<void> open_files();
   [[nodiscard]] Result<void> open_kernel_devices();
   [[nodiscard]] Result<void> add_loop_device(std::size_t device);
+  [[nodiscard]] Result<void> add_ublk_device(std::size_t device);
   [[nodiscard]] Result<void> open_control();
   [[nodiscard]] std::vector<std::string> uris_of(std::size_t device) const;
 
