@@ -54,11 +54,13 @@ ExitStatus fail(const Error& error);
 [[nodiscard]] Result<void> print(const std::string& text);
 
 // The subcommands.
+void add_attach(CLI::App& app, Chosen& chosen);
 void add_check(CLI::App& app, Chosen& chosen);
 void add_clear(CLI::App& app, Chosen& chosen);
 void add_close(CLI::App& app, Chosen& chosen);
 void add_convert(CLI::App& app, Chosen& chosen);
 void add_create(CLI::App& app, Chosen& chosen);
+void add_detach(CLI::App& app, Chosen& chosen);
 void add_info(CLI::App& app, Chosen& chosen);
 void add_list(CLI::App& app, Chosen& chosen);
 void add_map(CLI::App& app, Chosen& chosen);

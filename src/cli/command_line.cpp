@@ -42,6 +42,8 @@ ExitStatus parse_and_run(int argc, char** argv) {
   app.set_version_flag("--version", "oxbow " OXBOW_VERSION, "Print the version and exit.");
   add_create(app, chosen);
   add_serve(app, chosen);
+  add_attach(app, chosen);
+  add_detach(app, chosen);
   add_info(app, chosen);
   add_map(app, chosen);
   add_check(app, chosen);

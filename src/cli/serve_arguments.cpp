@@ -53,6 +53,23 @@ void add_switch(CLI::App& command, const std::string& name, std::optional<bool>&
   command.add_flag_callback(name, [&flag] { flag = true; }, description);
 }
 
+void add_name(CLI::App& command, ServedDeviceArguments& device) {
+  command
+      .add_option(
+          "--name", device.name,
+          "What the device is called: letters, digits and ._- only. Without it, the file's name without its "
+          "extension.")
+      ->type_name("NAME");
+}
+
+// How its files are opened.
+void add_access(CLI::App& command, ServedDeviceArguments& device) {
+  command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
+  command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
+  command.add_flag("--no-ring", device.no_ring,
+                   "Write no commit ring: small flushes of a layer take two barriers instead of one.");
+}
+
 void add_devices(CLI::App& command, ServeArguments& arguments) {
   ServedDeviceArguments& device = arguments.devices.front();
   add_device_arguments(command, device.device);
@@ -62,12 +79,7 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
           "Instead of DEVICE: a file that says which devices to serve and how, as oxbow-config(5) has it. "
           "What the command line says as well wins.")
       ->type_name("FILE");
-  command
-      .add_option(
-          "--name", device.name,
-          "What the device is called: letters, digits and ._- only. Without it, the file's name without its "
-          "extension.")
-      ->type_name("NAME");
+  add_name(command, device);
   command
       .add_option("--description", device.description, "What clients are told about the device, for people.")
       ->type_name("TEXT");
@@ -88,10 +100,7 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
       "--ublk", device.ublk,
       "Show the device as a block device of the kernel's ublk driver, /dev/ublkbN, as oxbow-ublk(7) "
       "has it.");
-  command.add_flag("--read-only", device.read_only, "Open everything read-only and refuse changes.");
-  command.add_flag("--direct", device.direct, "Do I/O on files past the page cache (O_DIRECT).");
-  command.add_flag("--no-ring", device.no_ring,
-                   "Write no commit ring: small flushes of a layer take two barriers instead of one.");
+  add_access(command, device);
 }
 
 void add_addresses(CLI::App& command, ServerArguments& server) {
@@ -189,18 +198,28 @@ void add_log(CLI::App& command, ProcessArguments& process) {
            "again.");
 }
 
+void add_files(CLI::App& command, ProcessArguments& process) {
+  add_text(command, "--pid-file", process.pid_file, "FILE",
+           "Write the process's number there once the device is being served, and remove it at the end.");
+  add_text(
+      command, "--live", process.live, "DIR|off",
+      "Keep the live states of layers in DIR, which is on tmpfs, or nowhere. Without this option they are in "
+      "the run directory if that is on tmpfs, else in /dev/shm/oxbow-UID.");
+}
+
 void add_process(CLI::App& command, ServeArguments& arguments) {
   command.add_flag("--daemon", arguments.daemon,
                    "Return when the device is being served, and leave it running in the background.");
   add_text(command, "--run", arguments.run, "CMD",
            "Run CMD in a shell, with $uri set, while the device is served; end when it ends, with its exit "
            "status.");
-  add_text(command, "--pid-file", arguments.process.pid_file, "FILE",
-           "Write the process's number there once the device is being served, and remove it at the end.");
-  add_text(
-      command, "--live", arguments.process.live, "DIR|off",
-      "Keep the live states of layers in DIR, which is on tmpfs, or nowhere. Without this option they are in "
-      "the run directory if that is on tmpfs, else in /dev/shm/oxbow-UID.");
+  add_files(command, arguments.process);
+}
+
+void check_device(ServedDeviceArguments& device) {
+  check_device_arguments(device.device);
+  if (device.name.empty()) device.name = default_name(device.device);
+  if (const std::string why = wrong_name(device.name); !why.empty()) refuse_usage("--name", why);
 }
 
 template <typename T>
@@ -257,9 +276,28 @@ void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
     arguments.devices.clear();
     return;
   }
-  check_device_arguments(device.device);
-  if (device.name.empty()) device.name = default_name(device.device);
-  if (const std::string why = wrong_name(device.name); !why.empty()) refuse_usage("--name", why);
+  check_device(device);
+}
+
+void add_attach_arguments(CLI::App& command, ServeArguments& arguments) {
+  ServedDeviceArguments& device = arguments.devices.front();
+  add_device_arguments(command, device.device);
+  add_name(command, device);
+  command.add_flag("--loop", device.loop,
+                   "As a loop device, /dev/loopN, whatever else the kernel has, as oxbow-loop(7) has it.");
+  command.add_flag(
+      "--ublk", device.ublk,
+      "As a block device of the ublk driver, /dev/ublkbN, or not at all, as oxbow-ublk(7) has it.");
+  add_access(command, device);
+  add_room(command, arguments.server);
+  add_files(command, arguments.process);
+  add_log(command, arguments.process);
+}
+
+void check_attach_arguments(ServeArguments& arguments) {
+  ServedDeviceArguments& device = arguments.devices.front();
+  check_device(device);
+  if (device.loop && device.ublk) refuse_usage("--ublk", "makes no sense with --loop: either of them");
 }
 
 std::optional<TlsContradiction> tls_contradiction(const ServerArguments& server) {

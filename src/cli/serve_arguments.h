@@ -66,6 +66,8 @@ struct ServeArguments {
   ServerArguments server;
   ProcessArguments process;
   bool daemon = false;
+  bool attach =
+      false;  // only as block devices of the kernel's, whose paths are printed; ends when they are detached
   std::optional<std::string> run;
 };
 
@@ -85,6 +87,10 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments);
 
 // Ends the parsing with a message where options contradict each other.
 void check_serve_arguments(const CLI::App& command, ServeArguments& arguments);
+
+// The same for `oxbow attach`, which takes one device and makes it a block device.
+void add_attach_arguments(CLI::App& command, ServeArguments& arguments);
+void check_attach_arguments(ServeArguments& arguments);
 
 // Why the options about TLS contradict each other, and which; nothing when they don't.
 struct TlsContradiction {

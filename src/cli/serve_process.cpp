@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <map>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "cli/stop_signals.h"
 #include "control/log_sink.h"
 #include "control/serving.h"
+#include "exports/ublk/ublk_export.h"
 #include "jobs/live_directory.h"
 #include "jobs/run_directory.h"
 #include "os/background.h"
@@ -27,6 +29,8 @@ namespace oxbow {
 namespace {
 
 constexpr auto k_what = "cannot serve";
+constexpr std::chrono::milliseconds k_between_looks(200);
+constexpr std::chrono::seconds k_one_request(1);
 
 Result<std::vector<control::DeviceToServe>> devices_to_serve(
     const std::vector<ServedDeviceArguments>& given) {
@@ -76,6 +80,13 @@ nbd::Server::Options server_options(const ServerArguments& given) {
   if (given.poll) options.poll_limit = std::chrono::microseconds(*given.poll);
   options.tcp_plaintext = given.tcp_plaintext.value_or(false);
   return options;
+}
+
+// What attaches a device where nothing was said: ublk where the kernel has it.
+void choose_kind(ServedDeviceArguments& device) {
+  if (device.loop || device.ublk) return;
+  device.ublk = ublk::UblkExport::available().has_value();
+  device.loop = !device.ublk;
 }
 
 std::string percent_decoded(std::string_view text) {
@@ -132,6 +143,7 @@ class ServeProcess {
   [[nodiscard]] Result<void> start();
   [[nodiscard]] Result<void> announce();
   [[nodiscard]] int wait();
+  void wait_for_users();
   [[nodiscard]] bool ends_at(const StopSignals::Signal& signal);
   [[nodiscard]] bool stop();
   void tell_manager(const std::string& state);
@@ -161,6 +173,7 @@ Result<void> ServeProcess::prepare() {
     arguments_.server = merged(std::move(arguments_.server), std::move(config->server));
     arguments_.process = merged(std::move(arguments_.process), std::move(config->process));
   }
+  if (arguments_.attach) choose_kind(arguments_.devices.front());
   auto sockets = take_passed_sockets();
   if (!sockets) return std::unexpected(std::move(sockets.error()));
   sockets_ = std::move(*sockets);
@@ -231,6 +244,7 @@ Result<control::ServingPlan> ServeProcess::plan() {
   if (!live) return std::unexpected(std::move(live.error()));
   plan.live = std::move(*live);
   // A command has its server for itself, and several may run at a time.
+  plan.ends_when_detached = arguments_.attach;
   plan.may_be_unlisted = arguments_.run.has_value();
   if (auto directory = run_directory()) {
     plan.run_directory = std::move(*directory);
@@ -272,7 +286,8 @@ Result<void> ServeProcess::start() {
 // Says that it is ready, to all who want to know.
 Result<void> ServeProcess::announce() {
   std::string lines;
-  for (const std::string& each : serving_->uris()) lines += each + "\n";
+  for (const std::string& each : arguments_.attach ? serving_->kernel_paths() : serving_->uris())
+    lines += each + "\n";
   if (background_) {
     if (auto left = background_->leave(log_file_ ? log_file_->fd() : -1); !left) return left;
     if (auto told = background_->ready(lines); !told) return told;
@@ -315,10 +330,27 @@ bool ServeProcess::ends_at(const StopSignals::Signal& signal) {
   return false;
 }
 
+// While a block device is in use: its users would get errors. A second signal to end is taken at its word.
+void ServeProcess::wait_for_users() {
+  std::string users = serving_->kernel_users();
+  if (users.empty()) return;
+  log_->write(LogLevel::warning, "serve", "goes on until nobody uses it any more: " + users);
+  tell_manager("STATUS=Waiting for who uses it: " + users);
+  const auto began = std::chrono::steady_clock::now();
+  while (!users.empty()) {
+    const StopSignals::Signal signal = signals_->wait(k_between_looks);
+    const bool ends = signal.number == SIGINT || signal.number == SIGTERM;
+    // Whoever wants to stop a group of processes often sends two at once.
+    if (ends && std::chrono::steady_clock::now() - began >= k_one_request) return;
+    users = serving_->kernel_users();
+  }
+}
+
 // Returns the exit status.
 int ServeProcess::wait() {
   while (!ends_at(signals_->wait())) {
   }
+  wait_for_users();
   return command_ ? command_->status() : 0;
 }
 

@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 #include <system_error>
@@ -42,6 +43,14 @@ StopSignals::Signal StopSignals::wait() const noexcept {
   int got = -1;
   while (got < 0) got = ::sigwaitinfo(&waited_, &info);
   return {got, info.si_code == SI_KERNEL};
+}
+
+StopSignals::Signal StopSignals::wait(std::chrono::milliseconds patience) const noexcept {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience);
+  const timespec time{seconds.count(), std::chrono::nanoseconds(patience - seconds).count()};
+  siginfo_t info{};
+  const int got = ::sigtimedwait(&waited_, &info, &time);
+  return {std::max(got, 0), info.si_code == SI_KERNEL};
 }
 
 ImpatientStop::ImpatientStop() noexcept

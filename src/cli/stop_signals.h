@@ -29,6 +29,8 @@ class StopSignals {
   };
   // Returns a signal, once one came, also before the call.
   [[nodiscard]] Signal wait() const noexcept;
+  // The same, and 0 when none has come within `patience`.
+  [[nodiscard]] Signal wait(std::chrono::milliseconds patience) const noexcept;
 
  private:
   sigset_t waited_{};

@@ -10,6 +10,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "control/kernel_devices.h"
 #include "device/device.h"
 #include "device/latency.h"
 #include "exports/fuse/file_export.h"
@@ -140,11 +141,24 @@ std::string time_text(std::chrono::system_clock::time_point time) {
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+std::vector<std::string> uris_of(const ServedDevice& device) {
+  std::vector<std::string> uris = device.uris;
+  if (device.kernel != nullptr) {
+    for (const std::string& each : device.kernel->paths()) uris.push_back("file://" + each);
+  }
+  return uris;
+}
+
+std::string kernel_users_text(const ServedDevice& device) {
+  return device.kernel == nullptr ? std::string() : device.kernel->users();
+}
+
 std::string users_text(const Served& served, const ServedDevice& device) {
   constexpr std::size_t most_named = 4;
   const std::vector<nbd::ClientStatus> users = users_of(served, device);
   const std::uint64_t opens = device.file == nullptr ? 0 : device.file->opens();
   if (opens > 0) return fmt::format("{} is open", device.file->uri());
+  if (std::string kernel = kernel_users_text(device); !kernel.empty()) return kernel;
   if (users.empty()) return {};
   std::string text =
       users.size() == 1 ? "1 client has it open: " : fmt::format("{} clients have it open: ", users.size());
@@ -177,7 +191,7 @@ Json describe_briefly(const ServedDevice& device) {
           {"state", state_of(device)},
           {"size", device.device->size()},
           {"source", device.source},
-          {"uris", device.uris}};
+          {"uris", uris_of(device)}};
 }
 
 Json describe(const Served& served, const ServedDevice& device) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "control/served.h"
 #include "device/latency.h"
@@ -23,6 +24,12 @@ inline constexpr std::string_view k_api = "v1";
 // Who has the device open, for an error: "2 clients have it open: process 7 of user 0, 192.0.2.1:5000", or
 // "file:///disk.img is open"; empty: nobody.
 [[nodiscard]] std::string users_text(const Served& served, const ServedDevice& device);
+
+// Who uses the block devices that show it: "/dev/loop0: mounted at /mnt"; empty: nobody, or there are none.
+[[nodiscard]] std::string kernel_users_text(const ServedDevice& device);
+
+// How it can be reached now: the URIs of clients, then "file:///dev/loop0" for each block device.
+[[nodiscard]] std::vector<std::string> uris_of(const ServedDevice& device);
 
 // "writable", "read-only", "closed" when it has let go of its files, or "failed" once the device refuses changes until
 // it is opened again.

@@ -2,14 +2,18 @@
 // Every operation of the API, one entry each: docs/control.md describes them.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "control/describe.h"
 #include "control/describe_map.h"
+#include "control/kernel_devices.h"
 #include "control/metrics.h"
 #include "control/router.h"
 #include "device/device.h"
@@ -83,9 +87,22 @@ Reply change(const Call& call, const char* what,
   return json_reply(describe_briefly(device));
 }
 
+// That a change would pull the ground from under a file system that is mounted. What the kernel keeps of a block device
+// is written before the change, and forgotten after it.
+Reply change_content(const Call& call, const char* what,
+                     const std::function<Result<void>(Queue&, DeviceFiles&)>& make) {
+  if (call.device->kernel == nullptr) return change(call, what, make);
+  if (const std::string users = call.device->kernel->users(); !users.empty())
+    return error_reply(409, Error(what, call.device->name, "Device or resource busy: " + users));
+  if (auto written = call.device->kernel->changed(); !written) return error_reply(500, written.error());
+  Reply reply = change(call, what, make);
+  if (auto forgotten = call.device->kernel->changed(); !forgotten) return error_reply(500, forgotten.error());
+  return reply;
+}
+
 Reply reset(const Call& call) {
-  return change(call, "cannot reset device",
-                [](Queue& queue, DeviceFiles& files) { return files.reset(queue); });
+  return change_content(call, "cannot reset device",
+                        [](Queue& queue, DeviceFiles& files) { return files.reset(queue); });
 }
 
 Reply resize(const Call& call) {
@@ -95,13 +112,20 @@ Reply resize(const Call& call) {
                                   "the body is to have a member size, a number of bytes"));
   }
   const auto bytes = size->get<std::uint64_t>();
-  return change(call, "cannot resize device", [&](Queue& queue, DeviceFiles& files) {
-    return files.resize(queue, bytes, [&] { return users_text(call.served, *call.device); });
+  KernelDevices* const kernel = call.device->kernel;
+  if (kernel != nullptr) {
+    if (const std::string why = kernel->fixed_size(); !why.empty())
+      return error_reply(409, Error("cannot resize device", call.device->name, why));
+  }
+  return change(call, "cannot resize device", [&](Queue& queue, DeviceFiles& files) -> Result<void> {
+    auto resized = files.resize(queue, bytes, [&] { return users_text(call.served, *call.device); });
+    if (!resized || kernel == nullptr) return resized;
+    return kernel->changed();
   });
 }
 
 Reply clear(const Call& call) {
-  return change(call, "cannot clear device", [&](Queue& queue, DeviceFiles& files) {
+  return change_content(call, "cannot clear device", [&](Queue& queue, DeviceFiles& files) {
     return files.clear(queue, [&] { return users_text(call.served, *call.device); });
   });
 }
@@ -116,6 +140,27 @@ Reply reopen_read_only(const Call& call) {
                 [](Queue& queue, DeviceFiles& files) { return files.reopen_read_only(queue); });
 }
 
+Reply detach(const Call& call) {
+  const auto force = call.body.find("force");
+  if (force != call.body.end() && !force->is_boolean())
+    return error_reply(
+        400, Error("cannot detach device", call.device->name, "the member force is to be a boolean"));
+  const bool by_force = force != call.body.end() && force->get<bool>();
+  if (call.device->kernel == nullptr)
+    return error_reply(
+        409, Error("cannot detach device", call.device->name, "it is no block device of the kernel's"));
+  const bool was_there = !call.device->kernel->paths().empty();
+  const auto detached = call.device->kernel->detach(by_force);
+  const auto is_kernels = [](const ServedDevice& each) {
+    return each.kernel != nullptr && !each.kernel->paths().empty();
+  };
+  const bool ends =
+      was_there && call.served.ends_when_detached && std::ranges::none_of(call.served.devices, is_kernels);
+  if (ends) (void)::kill(::getpid(), SIGTERM);  // to itself, which can't fail
+  if (detached) return json_reply({{"name", call.device->name}, {"ends", ends}});
+  return error_reply(call.device->kernel->paths().empty() && was_there ? 500 : 409, detached.error());
+}
+
 Reply space(const Call& call) { return json_reply(describe_space(*call.device)); }
 
 Reply metrics(const Call& call) {
@@ -124,6 +169,7 @@ Reply metrics(const Call& call) {
 
 constexpr std::span<const std::string_view> k_nothing;
 constexpr std::array<std::string_view, 1> k_size{"size"};
+constexpr std::array<std::string_view, 1> k_force{"force"};
 constexpr std::array<std::string_view, 1> k_start{"start"};
 
 constexpr auto k_routes = std::to_array<Route>({
@@ -139,6 +185,7 @@ constexpr auto k_routes = std::to_array<Route>({
     {"POST", "/v1/devices/{name}/clear", Cost::waits, k_nothing, clear},
     {"POST", "/v1/devices/{name}/close", Cost::waits, k_nothing, close},
     {"POST", "/v1/devices/{name}/reopen-ro", Cost::waits, k_nothing, reopen_read_only},
+    {"POST", "/v1/devices/{name}/detach", Cost::waits, k_force, detach},
     {"GET", "/metrics", Cost::quick, k_nothing, metrics},
 });
 

@@ -18,6 +18,8 @@ class FileExport;
 
 namespace control {
 
+class KernelDevices;
+
 // A device as it is served. Thread safety: a value; what is pointed to is
 // borrowed.
 struct ServedDevice {
@@ -26,15 +28,17 @@ struct ServedDevice {
   Device* device = nullptr;
   DeviceFiles* files = nullptr;            // for changes of its structure; null: there can't be any
   const fuse::FileExport* file = nullptr;  // that shows it; null: there is none
+  KernelDevices* kernel = nullptr;         // that show it; null: there can't be any
   bool read_only = false;                  // asked for by who serves it
-  std::vector<std::string> uris;           // how clients reach it, one for each listener
+  std::vector<std::string> uris;           // how clients reach it otherwise, one for each listener
 };
 
 // What one process serves, as the control server shows it. Everything pointed to is borrowed until the control
 // server has stopped. Thread safety: a value.
 struct Served {
   std::vector<ServedDevice> devices;
-  nbd::Server* server = nullptr;  // for its clients; may be null
+  nbd::Server* server = nullptr;    // for its clients; may be null
+  bool ends_when_detached = false;  // the process is asked to end once no device is the kernel's any more
   std::chrono::system_clock::time_point started;
 };
 

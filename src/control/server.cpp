@@ -43,12 +43,16 @@ Result<std::unique_ptr<Server>> Server::start(Served served, const std::string& 
   for (const ServedDevice& device : served.devices) names.push_back(device.name);
   auto place = Registration::make(run_directory, std::move(names));
   if (!place) return std::unexpected(place.error());
+  return start(std::move(served), std::move(*place), log);
+}
+
+Result<std::unique_ptr<Server>> Server::start(Served served, Registration place, Log* log) {
+  const std::string where = place.record().socket;
   try {
     return std::unique_ptr<Server>(
-        new Server(std::make_unique<Parts>(std::move(served), std::move(*place), log)));
+        new Server(std::make_unique<Parts>(std::move(served), std::move(place), log)));
   } catch (const std::system_error& error) {
-    return std::unexpected(
-        Error::from_errno("cannot start control server", run_directory, error.code().value()));
+    return std::unexpected(Error::from_errno("cannot start control server", where, error.code().value()));
   }
 }
 

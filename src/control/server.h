@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "control/registry.h"
 #include "control/served.h"
 #include "oxbow/error.h"
 
@@ -23,6 +24,8 @@ class Server {
   // write to. Start it in the process that serves (after a fork), once clients can be served; `log` may be null.
   [[nodiscard]] static Result<std::unique_ptr<Server>> start(Served served, const std::string& run_directory,
                                                              Log* log);
+  // The same with a place in a run directory that was taken before.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> start(Served served, Registration place, Log* log);
   ~Server();  // stops
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "control/serving.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
+#include "control/kernel_devices.h"
+#include "control/registry.h"
 #include "control/served.h"
 #include "control/server.h"
 #include "exports/fuse/file_export.h"
-#include "exports/kernel_device.h"
 #include "exports/loop/loop_export.h"
 #include "exports/ublk/ublk_export.h"
 #include "jobs/reopen_device.h"
@@ -30,7 +35,8 @@ struct Serving::Parts {
   std::unique_ptr<nbd::Server> server;
   std::vector<std::unique_ptr<fuse::FileExport>>
       shown;  // as many as plan.devices, null for those without a file
-  std::vector<std::vector<std::unique_ptr<KernelDevice>>> kernel;  // as many as plan.devices, those of each
+  std::vector<std::unique_ptr<KernelDevices>> kernel;  // as many as plan.devices
+  std::optional<Registration> registration;            // until `control` has it
   std::unique_ptr<Server> control;
 };
 
@@ -44,8 +50,8 @@ Serving::~Serving() {
 
 Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
   std::unique_ptr<Serving> serving(new Serving(std::move(plan)));
-  for (const auto step : {&Serving::open_devices, &Serving::open_server, &Serving::open_files,
-                          &Serving::open_kernel_devices, &Serving::open_control}) {
+  for (const auto step : {&Serving::open_devices, &Serving::open_server, &Serving::take_names,
+                          &Serving::open_files, &Serving::open_kernel_devices, &Serving::open_control}) {
     if (auto done = (serving.get()->*step)(); !done) return std::unexpected(std::move(done.error()));
   }
   return serving;
@@ -56,6 +62,12 @@ namespace {
 // Where the file of a device's loop device goes.
 std::string loop_file(const std::string& run_directory, const std::string& name) {
   return run_directory + "/" + name + ".loop";
+}
+
+// A page of the process that has to be read again may be one that this process would have to write first.
+void keep_in_memory(Log* log) {
+  if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 || log == nullptr) return;
+  log->write(LogLevel::debug, "serve", std::string("memory is not locked: ") + std::strerror(errno));
 }
 
 // Whoever relies on kill -9 losing nothing has to hear that it would.
@@ -126,6 +138,22 @@ Result<void> Serving::open_server() {
   return parts_->server->start();
 }
 
+// Before there are files and block devices that others could find, or that are called after a name.
+Result<void> Serving::take_names() {
+  const ServingPlan& plan = parts_->plan;
+  if (!plan.run_directory) return {};
+  std::vector<std::string> names;
+  for (const DeviceToServe& each : plan.devices) names.push_back(each.name);
+  auto taken = Registration::make(*plan.run_directory, std::move(names));
+  if (taken) {
+    parts_->registration.emplace(std::move(*taken));
+    return {};
+  }
+  if (!plan.may_be_unlisted) return std::unexpected(std::move(taken.error()));
+  if (plan.log) plan.log->write(LogLevel::info, "serve", "no control socket: " + taken.error().text());
+  return {};
+}
+
 Result<void> Serving::open_files() {
   const ServingPlan& plan = parts_->plan;
   for (std::size_t i = 0; i < plan.devices.size(); ++i) {
@@ -143,13 +171,21 @@ Result<void> Serving::open_files() {
 // Last: the kernel reads what they show while they are made.
 Result<void> Serving::open_kernel_devices() {
   const auto& devices = parts_->plan.devices;
-  parts_->kernel.resize(devices.size());
+  for (const DeviceToServe& each : devices)
+    parts_->kernel.push_back(std::make_unique<KernelDevices>(each.name));
+  const auto is_kernels = [](const DeviceToServe& each) { return each.loop || each.ublk; };
+  if (std::ranges::any_of(devices, is_kernels)) keep_in_memory(parts_->plan.log);
   for (std::size_t i = 0; i < devices.size(); ++i) {
     auto added = devices[i].loop ? add_loop_device(i) : Result<void>();
     if (added && devices[i].ublk) added = add_ublk_device(i);
     if (!added) return std::unexpected(at_origin(devices[i].origin, added.error()));
   }
-  for (std::size_t i = 0; i < devices.size(); ++i) std::ranges::move(uris_of(i), std::back_inserter(uris_));
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    if (auto right = parts_->kernel[i]->check_below(*parts_->devices[i].device); !right)
+      return std::unexpected(at_origin(devices[i].origin, right.error()));
+    std::ranges::move(uris_of(i), std::back_inserter(uris_));
+    for (const std::string& each : parts_->kernel[i]->paths()) uris_.push_back("file://" + each);
+  }
   return {};
 }
 
@@ -163,7 +199,7 @@ Result<void> Serving::add_loop_device(std::size_t device) {
       loop::LoopExport::start(*parts_->devices[device].device, loop_file(*plan.run_directory, served.name),
                               {.read_only = served.read_only, .log = plan.log});
   if (!added) return std::unexpected(std::move(added.error()));
-  parts_->kernel[device].push_back(std::move(*added));
+  parts_->kernel[device]->add(std::move(*added));
   return {};
 }
 
@@ -178,14 +214,15 @@ Result<void> Serving::add_ublk_device(std::size_t device) {
                                                                          .read_only = served.read_only,
                                                                          .log = plan.log});
   if (!added) return std::unexpected(std::move(added.error()));
-  parts_->kernel[device].push_back(std::move(*added));
+  parts_->kernel[device]->add(std::move(*added));
   return {};
 }
 
 Result<void> Serving::open_control() {
   const ServingPlan& plan = parts_->plan;
-  if (!plan.run_directory) return {};
+  if (!parts_->registration) return {};
   Served served;
+  served.ends_when_detached = plan.ends_when_detached;
   served.server = parts_->server.get();
   served.started = std::chrono::system_clock::now();
   for (std::size_t i = 0; i < plan.devices.size(); ++i) {
@@ -195,17 +232,29 @@ Result<void> Serving::open_control() {
                               .device = parts_->devices[i].device.get(),
                               .files = parts_->files[i].get(),
                               .file = parts_->shown[i].get(),
+                              .kernel = parts_->kernel[i].get(),
                               .read_only = each.read_only,
                               .uris = uris_of(i)});
   }
-  auto started = Server::start(std::move(served), *plan.run_directory, plan.log);
-  if (started) {
-    parts_->control = std::move(*started);
-    return {};
-  }
-  if (!plan.may_be_unlisted) return std::unexpected(std::move(started.error()));
-  if (plan.log) plan.log->write(LogLevel::info, "serve", "no control socket: " + started.error().text());
+  auto started =
+      Server::start(std::move(served), *std::exchange(parts_->registration, std::nullopt), plan.log);
+  if (!started) return std::unexpected(std::move(started.error()));
+  parts_->control = std::move(*started);
   return {};
+}
+
+std::vector<std::string> Serving::kernel_paths() const {
+  std::vector<std::string> all;
+  for (const auto& each : parts_->kernel) std::ranges::move(each->paths(), std::back_inserter(all));
+  return all;
+}
+
+std::string Serving::kernel_users() const {
+  std::string all;
+  for (const auto& each : parts_->kernel) {
+    if (const std::string users = each->users(); !users.empty()) all += (all.empty() ? "" : "; ") + users;
+  }
+  return all;
 }
 
 std::vector<std::string> Serving::uris_of(std::size_t device) const {
@@ -219,7 +268,6 @@ std::vector<std::string> Serving::uris_of(std::size_t device) const {
     if (uris.empty() || uris.back() != uri) uris.push_back(std::move(uri));
   }
   if (const auto& shown = parts_->shown[device]) uris.push_back(shown->uri());
-  for (const auto& each : parts_->kernel[device]) uris.push_back("file://" + each->path());
   return uris;
 }
 
@@ -228,11 +276,7 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
   if (parts_->control) parts_->control->stop();
   // While all that is below them still answers.
-  for (const auto& of_device : parts_->kernel) {
-    for (const auto& each : of_device) {
-      if (auto stopped = each->stop({}); !stopped) failed(stopped.error());
-    }
-  }
+  for (const auto& each : parts_->kernel) each->stop(failed);
   if (parts_->server) parts_->server->stop();
   for (const auto& each : parts_->shown) {
     if (!each) continue;

@@ -50,6 +50,7 @@ struct ServingPlan {
   std::optional<std::string> run_directory;  // where the control socket goes; without it there is none
   OnFull on_full = OnFull::pause;
   std::uint64_t reserve_bytes = 0;  // to be kept free where the devices write
+  bool ends_when_detached = false;  // once no device is the kernel's any more, by SIGTERM to itself
   bool may_be_unlisted = false;     // serve also when a name is taken there: then without the socket
   LiveSettings live;                // where layers keep their live states
   nbd::Server::Options nbd;
@@ -73,8 +74,14 @@ class Serving {
   // shows a device; the first is the default's.
   [[nodiscard]] const std::vector<std::string>& uris() const noexcept { return uris_; }
 
-  // Lets the clients go, makes everything durable and closes it. Every device is closed, whatever happens to
-  // others; the errors are handed to `failed`, and none means that all of it is durable. Once only.
+  // The block devices that show the devices: "/dev/loop0".
+  [[nodiscard]] std::vector<std::string> kernel_paths() const;
+  // Who uses them: "/dev/loop0: mounted at /mnt"; empty: nobody.
+  [[nodiscard]] std::string kernel_users() const;
+
+  // Lets the clients go, takes block devices away, also those in use, makes everything durable and closes it. Every
+  // device is closed, whatever happens to others; the errors are handed to `failed`, and none means that all of it is
+  // durable. Once only.
   void stop(const std::function<void(const Error&)>& failed);
 
  private:
@@ -82,6 +89,7 @@ class Serving {
   explicit Serving(ServingPlan plan);
   [[nodiscard]] Result<void> open_devices();
   [[nodiscard]] Result<void> open_server();
+  [[nodiscard]] Result<void> take_names();
   [[nodiscard]] Result<void> open_files();
   [[nodiscard]] Result<void> open_kernel_devices();
   [[nodiscard]] Result<void> add_loop_device(std::size_t device);
