@@ -17,9 +17,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
+#include "exports/loop/leftovers.h"
 #include "jobs/run_directory.h"
 #include "os/file_lock.h"
 #include "os/process_info.h"
@@ -124,6 +126,12 @@ void remove_files(int directory, const std::string& id) noexcept {
   ::unlinkat(directory, with(id, k_lock_suffix).c_str(), 0);
 }
 
+std::set<std::string> names_of(const std::vector<Record>& records) {
+  std::set<std::string> names;
+  for (const Record& each : records) names.insert(each.names.begin(), each.names.end());
+  return names;
+}
+
 // The living; with `clean` (the directory's lock is held) what the dead left is removed.
 std::vector<Record> scan(int directory, const std::string& path, bool clean) {
   std::vector<Record> living;
@@ -140,6 +148,7 @@ std::vector<Record> scan(int directory, const std::string& path, bool clean) {
   if (clean) {
     // Of processes that were killed while they registered: nobody registers now.
     for (const std::string& id : ids(directory, k_new_suffix)) remove_files(directory, id);
+    loop::remove_leftovers(path, names_of(living));
   }
   std::ranges::sort(living, {}, &Record::pid);
   return living;

@@ -14,6 +14,7 @@
 #include "control/served.h"
 #include "control/server.h"
 #include "exports/fuse/file_export.h"
+#include "exports/loop/leftovers.h"
 #include "exports/loop/loop_export.h"
 #include "exports/ublk/ublk_export.h"
 #include "jobs/reopen_device.h"
@@ -58,11 +59,6 @@ Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
 }
 
 namespace {
-
-// Where the file of a device's loop device goes.
-std::string loop_file(const std::string& run_directory, const std::string& name) {
-  return run_directory + "/" + name + ".loop";
-}
 
 // A page of the process that has to be read again may be one that this process would have to write first.
 void keep_in_memory(Log* log) {
@@ -195,9 +191,9 @@ Result<void> Serving::add_loop_device(std::size_t device) {
   if (!plan.run_directory)
     return std::unexpected(
         Error("cannot make block device", served.name, "there is no run directory for its file"));
-  auto added =
-      loop::LoopExport::start(*parts_->devices[device].device, loop_file(*plan.run_directory, served.name),
-                              {.read_only = served.read_only, .log = plan.log});
+  auto added = loop::LoopExport::start(*parts_->devices[device].device,
+                                       loop::file_of(*plan.run_directory, served.name),
+                                       {.read_only = served.read_only, .log = plan.log});
   if (!added) return std::unexpected(std::move(added.error()));
   parts_->kernel[device]->add(std::move(*added));
   return {};

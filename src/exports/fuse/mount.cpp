@@ -47,8 +47,15 @@ Result<void> unmount(const std::string& path) {
   return {};
 }
 
-// Makes sure that nothing is mounted there; what killed processes left is taken away.
-Result<void> clear(const std::string& path) {
+// What mount(2) and fusermount3 take besides the descriptor; each knows how to say read-only.
+std::string options_for_helper(bool read_only) {
+  return std::string("fsname=oxbow,subtype=oxbow,default_permissions,nosuid,nodev") +
+         (read_only ? ",ro" : "");
+}
+
+}  // namespace
+
+Result<void> clear_place(const std::string& path) {
   while (true) {
     const auto mounted = mounted_at(path);
     if (!mounted) return std::unexpected(mounted.error());
@@ -61,14 +68,6 @@ Result<void> clear(const std::string& path) {
     if (auto gone = unmount(path); !gone) return gone;
   }
 }
-
-// What mount(2) and fusermount3 take besides the descriptor; each knows how to say read-only.
-std::string options_for_helper(bool read_only) {
-  return std::string("fsname=oxbow,subtype=oxbow,default_permissions,nosuid,nodev") +
-         (read_only ? ",ro" : "");
-}
-
-}  // namespace
 
 Mount::Mount(Mount&& other) noexcept
     : path_(std::move(other.path_)),
@@ -85,7 +84,7 @@ Mount::~Mount() {
 Result<Mount> Mount::make(const std::string& path, bool read_only) {
   auto resolved = without_links(path);
   if (!resolved) return std::unexpected(std::move(resolved.error()));
-  if (auto cleared = clear(*resolved); !cleared) return std::unexpected(std::move(cleared.error()));
+  if (auto cleared = clear_place(*resolved); !cleared) return std::unexpected(std::move(cleared.error()));
   Mount made(std::move(*resolved));
   auto place = made.open_place();
   if (!place) return std::unexpected(std::move(place.error()));

@@ -11,6 +11,10 @@
 
 namespace oxbow::fuse {
 
+// Makes sure that nothing is mounted at `path`, absolute and without links: what killed processes left there is taken
+// away. Fails when something else is, or something that lives.
+[[nodiscard]] Result<void> clear_place(const std::string& path);
+
 // A FUSE mount whose root is a regular file: it covers a file, or one that was made for it. Thread safety: one thread
 // at a time.
 class Mount {
