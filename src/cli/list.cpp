@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/size.h"
 #include "control/client.h"
+#include "exports/ublk/own_devices.h"
 #include "jobs/run_directory.h"
 
 namespace oxbow {
@@ -43,6 +44,24 @@ Json devices_of(const control::Record& process, ExitStatus& status) {
   return all;
 }
 
+// Block devices of processes that were killed; what nobody uses is removed.
+void add_waiting(const std::string& directory, Json& devices, ExitStatus& status) {
+  const auto waiting = ublk::clean_up(directory);
+  if (!waiting) {
+    status = fail(waiting.error());
+    return;
+  }
+  for (const ublk::Waiting& each : *waiting) {
+    devices.push_back({{"name", each.name},
+                       {"state", "waiting"},
+                       {"size", nullptr},
+                       {"source", nullptr},
+                       {"uris", {"file://" + each.path}},
+                       {"pid", nullptr},
+                       {"socket", nullptr}});
+  }
+}
+
 std::string to_text(const Json& devices) {
   std::size_t widest = 4;
   for (const Json& device : devices) widest = std::max(widest, device.at("name").get<std::string>().size());
@@ -51,10 +70,12 @@ std::string to_text(const Json& devices) {
   for (const Json& device : devices) {
     const Json& size = device.at("size");
     const Json& uris = device.at("uris");
-    out += fmt::format(
-        "{:<{}}  {:<9}  {:>6}  {:>8}  {}\n", device.at("name").get<std::string>(), widest,
-        device.at("state").get<std::string>(), size.is_null() ? "-" : format_size(size.get<std::uint64_t>()),
-        device.at("pid").get<std::uint64_t>(), uris.empty() ? "-" : uris.front().get<std::string>());
+    const Json& pid = device.at("pid");
+    out += fmt::format("{:<{}}  {:<9}  {:>6}  {:>8}  {}\n", device.at("name").get<std::string>(), widest,
+                       device.at("state").get<std::string>(),
+                       size.is_null() ? "-" : format_size(size.get<std::uint64_t>()),
+                       pid.is_null() ? "-" : std::to_string(pid.get<std::uint64_t>()),
+                       uris.empty() ? "-" : uris.front().get<std::string>());
   }
   return out;
 }
@@ -68,6 +89,7 @@ ExitStatus list(const ListArguments& arguments) {
   for (const control::Record& process : *records) {
     for (Json& device : devices_of(process, status)) devices.push_back(std::move(device));
   }
+  add_waiting(directory, devices, status);
   const auto printed = print(
       arguments.json ? devices.dump(2, ' ', false, Json::error_handler_t::replace) + "\n" : to_text(devices));
   return printed ? status : fail(printed.error());

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""vm.py [--mem MIB] [--timeout SECONDS] [--module NAME]... [--program NAME]... [--file PATH]... -- COMMAND [ARG]...
+"""vm.py [--mem MIB] [--disk MIB] [--timeout SECONDS] [--module NAME]... [--program NAME]... [--file PATH]... -- COMMAND
+[ARG]...
 
 Runs a command in a virtual machine: a Debian kernel that is downloaded but never installed, and an initramfs with
 busybox, the programs named, the libraries they need, and the files, which it finds in /vm. Nothing of this machine
@@ -189,7 +190,7 @@ class Initramfs:
 class Guest:
     """One qemu. What the guest says goes to standard output; how it ended is told on a port of its own."""
 
-    def __init__(self, folder, kernel, memory):
+    def __init__(self, folder, kernel, memory, disk):
         self.folder = folder
         self.command = [
             QEMU, "-M", "q35", "-smp", "2", "-m", str(memory), "-nodefaults", "-no-user-config", "-display", "none",
@@ -199,6 +200,11 @@ class Guest:
             "-serial", f"file:{folder}/console", "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
             "-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=output",
             "-chardev", f"file,id=status,path={folder}/status", "-device", "virtserialport,chardev=status,name=status"]
+        if disk:
+            with open(f"{folder}/disk", "wb") as file:
+                file.truncate(disk << 20)
+            self.command += ["-drive", f"file={folder}/disk,format=raw,if=none,id=disk,cache=unsafe",
+                             "-device", "virtio-blk-pci,drive=disk"]
 
     def told(self):
         try:
@@ -251,8 +257,9 @@ def start(guest, kernel, seconds):
     return "tcg"
 
 
-def run(command, programs=(), files=(), modules=(), memory=2048, seconds=600):
-    """Runs the command in a guest; its exit status, or 124 when time ran out, 125 when the guest died."""
+def run(command, programs=(), files=(), modules=(), memory=2048, seconds=600, disk=0):
+    """Runs the command in a guest; its exit status, or 124 when time ran out, 125 when the guest died. With `disk`, it
+    has /dev/vda of so many MiB, empty (module virtio_blk)."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TIMED_OUT))  # not without ending qemu
     for program in NEEDED:
         find(program)
@@ -269,7 +276,7 @@ def run(command, programs=(), files=(), modules=(), memory=2048, seconds=600):
         tree.add_modules(kernel.modules(modules))
         tree.write("vm/command", f"( {shlex.join(command)} )\necho $? >/vm/result\n")
         tree.pack(os.path.join(folder, "initramfs"))
-        guest, began = Guest(folder, kernel, memory), time.monotonic()
+        guest, began = Guest(folder, kernel, memory, disk), time.monotonic()
         how = start(guest, kernel, seconds)
         print(f"vm.py: kernel {kernel.version}, {how}, {time.monotonic() - began:.1f} s", flush=True)
         ended = re.search(r"ended (\d+)", guest.told())
@@ -286,13 +293,14 @@ def run(command, programs=(), files=(), modules=(), memory=2048, seconds=600):
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.splitlines()[0])
     parser.add_argument("--mem", type=int, default=2048)
+    parser.add_argument("--disk", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=600)
     for name in ("module", "program", "file"):
         parser.add_argument(f"--{name}", action="append", default=[])
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
     try:
-        return run(given.command, given.program, given.file, given.module, given.mem, given.timeout)
+        return run(given.command, given.program, given.file, given.module, given.mem, given.timeout, given.disk)
     except Lacking as lacking:
         print(f"SKIP: {lacking}")
         return SKIPPED

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <thread>
 
+#include "os/block_users.h"
 #include "os/process_info.h"
 #include "os/read_file.h"
 
@@ -26,6 +27,8 @@ constexpr auto k_lock_what = "cannot lock block devices";
 constexpr std::chrono::seconds k_lock_patience(60);
 constexpr std::chrono::milliseconds k_pause(10);
 constexpr std::size_t k_largest_note = 1 << 20;
+constexpr std::string_view k_note_prefix = "ublk";
+constexpr std::string_view k_note_suffix = ".note";
 constexpr std::string_view k_serving = "serving";
 constexpr std::string_view k_recovering = "recovering";
 
@@ -45,20 +48,21 @@ std::uint64_t directory_mark(const std::string& run_directory) noexcept {
 }
 
 std::string note_path(const std::string& run_directory, std::uint32_t device) {
-  return run_directory + "/ublk" + std::to_string(device) + ".note";
+  return run_directory + "/" + std::string(k_note_prefix) + std::to_string(device) +
+         std::string(k_note_suffix);
 }
 
-// The numbers of all ublk devices, by their nodes.
-std::vector<std::uint32_t> numbers() {
-  constexpr std::string_view k_prefix = "ublkc";
+// The numbers N of all files PREFIX N SUFFIX of a folder.
+std::vector<std::uint32_t> numbers(const std::string& folder, std::string_view prefix,
+                                   std::string_view suffix) {
   std::vector<std::uint32_t> found;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev", error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename();
-    if (!name.starts_with(k_prefix)) continue;
+    if (!name.starts_with(prefix) || !name.ends_with(suffix)) continue;
     std::uint32_t number = 0;
-    const char* const end = name.data() + name.size();
-    const auto parsed = std::from_chars(name.data() + k_prefix.size(), end, number);
+    const char* const end = name.data() + name.size() - suffix.size();
+    const auto parsed = std::from_chars(name.data() + prefix.size(), end, number);
     if (parsed.ec == std::errc() && parsed.ptr == end) found.push_back(number);
   }
   std::ranges::sort(found);
@@ -73,7 +77,7 @@ std::uint64_t mark_of(const std::string& run_directory, const std::string& name)
 
 Result<std::vector<DeviceInfo>> own_devices(Control& control, const std::string& run_directory) {
   std::vector<DeviceInfo> found;
-  for (const std::uint32_t number : numbers()) {
+  for (const std::uint32_t number : numbers("/dev", "ublkc", "")) {
     const auto info = control.info(number);
     // One that went away meanwhile, or is of another user.
     if (!info) continue;
@@ -142,9 +146,12 @@ void remove_note(const std::string& run_directory, std::uint32_t device) noexcep
 
 namespace {
 
-// Whether nobody has the block device, its partitions included.
+// Whether nobody has the block device, its partitions included. What can't be found out is no.
 bool unused(std::uint32_t device) {
-  const UniqueFd file(::open(block_path(device).c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
+  const std::string path = block_path(device);
+  const auto users = block_users(path);
+  if (users && !users->empty()) return false;
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
   return file.valid() || errno == ENOENT;
 }
 
@@ -154,38 +161,63 @@ bool served(const DeviceInfo& info) {
   return !file.valid() && errno == EBUSY;
 }
 
-bool may_be_taken_over(const std::string& run_directory, const DeviceInfo& info) {
-  if (static_cast<DeviceState>(info.state) == DeviceState::dead) return false;
-  if ((info.flags & k_user_recovery) == 0) return false;
-  const auto note = read_note(run_directory, info.device);
-  return note && !note->recovering;
+// Its note, if it may be taken over.
+std::optional<Note> note_to_take_over(const std::string& run_directory, const DeviceInfo& info) {
+  if (static_cast<DeviceState>(info.state) == DeviceState::dead) return std::nullopt;
+  if ((info.flags & k_user_recovery) == 0) return std::nullopt;
+  auto note = read_note(run_directory, info.device);
+  if (note && note->recovering) note.reset();
+  return note;
+}
+
+// What was asked of it fails from now on.
+Result<void> remove_left(Control& control, const std::string& run_directory, const DeviceInfo& info) {
+  if (auto stopped = control.stop(info.device); !stopped) return stopped;
+  if (auto removed = control.remove(info.device); !removed) return removed;
+  remove_note(run_directory, info.device);
+  return {};
+}
+
+// Of devices that are gone: a process was killed between the two.
+void remove_stray_notes(const std::string& run_directory, const std::vector<DeviceInfo>& devices) {
+  for (const std::uint32_t number : numbers(run_directory, k_note_prefix, k_note_suffix)) {
+    const bool there = std::ranges::find(devices, number, &DeviceInfo::device) != devices.end();
+    if (!there) remove_note(run_directory, number);
+  }
 }
 
 }  // namespace
 
-Result<std::vector<std::string>> clean_up(const std::string& run_directory) {
-  std::vector<std::string> waiting;
-  if (::access(control_path().c_str(), F_OK) != 0) return waiting;
-  const auto lock = lock_devices(run_directory, false);
-  if (!lock) return std::unexpected(lock.error());
-  if (!*lock) return waiting;
-  auto control = Control::open();
-  if (!control) return waiting;  // no rights: then there are none of this user's
-  const auto all = own_devices(*control, run_directory);
+Result<std::vector<Waiting>> clean_up(Control& control, const std::string& run_directory,
+                                      const std::string& but_for) {
+  std::vector<Waiting> waiting;
+  const auto all = own_devices(control, run_directory);
   if (!all) return std::unexpected(all.error());
+  remove_stray_notes(run_directory, *all);
   for (const DeviceInfo& info : *all) {
     const bool live = static_cast<DeviceState>(info.state) == DeviceState::live;
     if (served(info) || (live && process_runs(static_cast<std::uint64_t>(info.process)))) continue;
-    if (may_be_taken_over(run_directory, info) && !unused(info.device)) {
-      waiting.push_back(block_path(info.device));
-      continue;
+    if (!but_for.empty() && info.mark == mark_of(run_directory, but_for)) continue;
+    if (const auto note = note_to_take_over(run_directory, info); note && !unused(info.device)) {
+      waiting.push_back({note->name, block_path(info.device)});
+    } else if (auto removed = remove_left(control, run_directory, info); !removed) {
+      return std::unexpected(std::move(removed.error()));
     }
-    // What was asked of it fails from now on.
-    if (auto stopped = control->stop(info.device); !stopped) return std::unexpected(stopped.error());
-    if (auto removed = control->remove(info.device); !removed) return std::unexpected(removed.error());
-    remove_note(run_directory, info.device);
   }
   return waiting;
+}
+
+Result<std::vector<Waiting>> clean_up(const std::string& run_directory) {
+  std::vector<Waiting> none;
+  const bool nothing_there =
+      ::access(control_path().c_str(), F_OK) != 0 || ::access(run_directory.c_str(), F_OK) != 0;
+  if (nothing_there) return none;
+  auto control = Control::open();
+  if (!control) return none;  // without rights there is none of this user's
+  const auto lock = lock_devices(run_directory, false);
+  if (!lock) return std::unexpected(lock.error());
+  if (!*lock) return none;
+  return clean_up(*control, run_directory, "");
 }
 
 }  // namespace oxbow::ublk

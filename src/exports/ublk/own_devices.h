@@ -40,9 +40,18 @@ struct Note {
 [[nodiscard]] std::optional<Note> read_note(const std::string& run_directory, std::uint32_t device);
 void remove_note(const std::string& run_directory, std::uint32_t device) noexcept;
 
+// A block device whose process was killed, and that waits to be served again. Thread safety: a value.
+struct Waiting {
+  std::string name;  // what it was served as
+  std::string path;  // of the block device
+};
+
 // Removes the devices that nobody serves and nobody can take over, because their processes were killed before they
 // were there or while they were taken over or taken away, and those that could be but that nobody uses. Does nothing
-// while somebody else has the lock. Returns the paths of those that still wait to be taken over.
-[[nodiscard]] Result<std::vector<std::string>> clean_up(const std::string& run_directory);
+// while somebody else has the lock. What is left waits to be taken over.
+[[nodiscard]] Result<std::vector<Waiting>> clean_up(const std::string& run_directory);
+// The same for who has the lock, without the device of that name.
+[[nodiscard]] Result<std::vector<Waiting>> clean_up(Control& control, const std::string& run_directory,
+                                                    const std::string& but_for);
 
 }  // namespace oxbow::ublk

@@ -91,6 +91,8 @@ Result<void> UblkExport::begin() {
   features_ = *features;
   const auto left = own_device(control_, options_.run_directory, options_.name);
   if (!left) return std::unexpected(left.error());
+  if (const auto others = clean_up(control_, options_.run_directory, options_.name); !others)
+    log(LogLevel::warning, others.error().text());
   if (!*left) return make();
   const bool served = static_cast<DeviceState>((*left)->state) == DeviceState::live &&
                       process_runs(static_cast<std::uint64_t>((*left)->process));
