@@ -57,6 +57,8 @@ ExitStatus parse_and_run(int argc, char** argv) {
   add_list(app, chosen);
   add_status(app, chosen);
   add_table(app, chosen);
+  add_suspend(app, chosen);
+  add_resume(app, chosen);
   add_sync(app, chosen);
   add_watch(app, chosen);
   add_clear(app, chosen);

@@ -26,20 +26,20 @@ bool fits_name(char c) {
          c == '-';
 }
 
-Result<DeviceSpec> read_table(int fd, const std::string& name) {
+Result<TableSpec> read_table(int fd, const std::string& name) {
   auto text = read_all(fd, "cannot read table", name, k_largest_table);
   if (!text) return std::unexpected(text.error());
   return TableSpec{std::move(*text), name};
 }
 
-Result<DeviceSpec> open_table(const std::string& path) {
+}  // namespace
+
+Result<TableSpec> open_table(const std::string& path) {
   if (path == "-") return read_table(STDIN_FILENO, "standard input");
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return std::unexpected(Error::from_errno("cannot open table", path, errno));
   return read_table(fd.get(), path);
 }
-
-}  // namespace
 
 namespace {
 
@@ -139,7 +139,9 @@ Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments) {
                        .layout = arguments.layout_32 ? cowloop::Layout::bytes_4 : cowloop::Layout::bytes_8,
                        .repair = arguments.repair};
   }
-  return open_table(arguments.table);
+  auto table = open_table(arguments.table);
+  if (!table) return std::unexpected(table.error());
+  return std::move(*table);
 }
 
 std::string source_text(const DeviceArguments& arguments) {

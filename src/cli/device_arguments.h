@@ -46,6 +46,9 @@ void check_device_arguments(const DeviceArguments& arguments);
 // Reads the table, if it is one.
 [[nodiscard]] Result<DeviceSpec> to_device_spec(const DeviceArguments& arguments);
 
+// Reads the table in the file at `path`; - is standard input.
+[[nodiscard]] Result<TableSpec> open_table(const std::string& path);
+
 // The device in the words of the command line, for people: "--ram 1G", "/srv/w.oxb".
 [[nodiscard]] std::string source_text(const DeviceArguments& arguments);
 

@@ -42,6 +42,15 @@ std::string paused_text(const Json& paused) {
                      count_text(number_of(paused, "flushes"), "flush", "flushes"));
 }
 
+// Since when, after the state, and what comes next.
+std::string suspended_text(const Json& status) {
+  const Json& since = status.at("suspended");
+  const Json& loaded = status.at("loaded");
+  std::string text = since.is_null() ? "" : " since " + since.get<std::string>();
+  if (!loaded.is_null()) text += fmt::format("; {} is loaded", loaded.get<std::string>());
+  return text;
+}
+
 // Writes the parts of a status, one after the other. Thread safety: none.
 class StatusText {
  public:
@@ -62,7 +71,7 @@ class StatusText {
     line("device", text_of(status, "name"));
     const Json& failure = status.at("failure");
     line("state", text_of(status, "state") + (failure.is_null() ? "" : ": " + failure.get<std::string>()) +
-                      paused_text(status.at("paused")));
+                      paused_text(status.at("paused")) + suspended_text(status));
     line("size", fmt::format("{} ({} bytes)", size_of(status, "size"), number_of(status, "size")));
     line("source", text_of(status, "source"));
     for (const Json& uri : status.at("uris")) line("uri", uri.get<std::string>());

@@ -126,9 +126,23 @@ Json failure_of(const ServedDevice& device) {
   return failure == 0 ? Json(nullptr) : Json(std::strerror(failure));
 }
 
+// What it is made from now, which a table that was loaded has changed.
+std::string source_of(const ServedDevice& device) {
+  const std::string loaded = device.files == nullptr ? std::string() : device.files->standing().source;
+  return loaded.empty() ? device.source : "--table " + loaded;
+}
+
 std::string line_text(const TargetLine& line, const std::string& rest) {
   return fmt::format("{} {} {}{}{}", line.start, line.length, line.status.name, rest.empty() ? "" : " ",
                      rest);
+}
+
+Json describe_loaded(const ServedDevice& device) {
+  const std::shared_ptr<Target> loaded = device.files == nullptr ? nullptr : device.files->standing().loaded;
+  if (loaded == nullptr) return nullptr;
+  Json lines = Json::array();
+  for (const TargetLine& line : loaded->lines()) lines.push_back(line_text(line, line.status.table));
+  return lines;
 }
 
 }  // namespace
@@ -173,6 +187,7 @@ std::string_view state_of(const ServedDevice& device) {
     const DeviceFiles::State state = device.files->standing().state;
     if (state == DeviceFiles::State::closed) return "closed";
     if (state == DeviceFiles::State::broken) return "failed";
+    if (device.files->standing().suspended_since) return "suspended";
   }
   if (device.device->failure() != 0) return "failed";
   if (device.device->room()) return "paused";
@@ -190,7 +205,7 @@ Json describe_briefly(const ServedDevice& device) {
   return {{"name", device.name},
           {"state", state_of(device)},
           {"size", device.device->size()},
-          {"source", device.source},
+          {"source", source_of(device)},
           {"uris", uris_of(device)}};
 }
 
@@ -198,6 +213,9 @@ Json describe(const Served& served, const ServedDevice& device) {
   Json json = describe_briefly(device);
   json["failure"] = failure_of(device);
   json["paused"] = describe_room(device.device->room());
+  const auto standing = device.files == nullptr ? DeviceFiles::Standing() : device.files->standing();
+  json["suspended"] = standing.suspended_since ? Json(time_text(*standing.suspended_since)) : Json(nullptr);
+  json["loaded"] = standing.loaded == nullptr ? Json(nullptr) : Json(standing.loaded_source);
   json["process"] = describe_process(served);
   Json& table = json["table"] = Json::array();
   for (const TargetLine& line : device.device->target()->lines()) {
@@ -221,7 +239,10 @@ Json describe_table(const ServedDevice& device) {
     info.push_back(line_text(line, line.status.info));
     table.push_back(line_text(line, line.status.table));
   }
-  return {{"name", device.name}, {"info", std::move(info)}, {"table", std::move(table)}};
+  return {{"name", device.name},
+          {"info", std::move(info)},
+          {"table", std::move(table)},
+          {"loaded", describe_loaded(device)}};
 }
 
 Json describe_space(const ServedDevice& device) {

@@ -169,7 +169,7 @@ Framing Framing::of(std::string_view received) {
   if (fields.bad_length) return refuse(400, "the length of the body is no number, or told twice");
   if (fields.coded) return refuse(411, "a body comes as it is, with its length in Content-Length");
   const std::size_t body = fields.length.value_or(0);
-  if (body > k_largest_body) return refuse(413, "the body is longer than 65536 bytes");
+  if (body > k_largest_body) return refuse(413, "the body is longer than 1048576 bytes");
   if (body > 0 && !fields.json) return refuse(415, "a body is application/json");
   const std::size_t length = end + k_end_of_head.size() + body;
   if (received.size() < length) return {};

@@ -14,8 +14,8 @@
 
 namespace oxbow::control {
 
-inline constexpr std::size_t k_largest_head = 8192;   // request line and header fields, in bytes
-inline constexpr std::size_t k_largest_body = 65536;  // in bytes
+inline constexpr std::size_t k_largest_head = 8192;  // request line and header fields, in bytes
+inline constexpr std::size_t k_largest_body = std::size_t{1} << 20U;  // in bytes
 
 // How much of a request is there. Thread safety: a value.
 struct Framing {

@@ -171,7 +171,7 @@ TEST(Framing, RefusesWhatIsTooMuchOrUnclear) {
   EXPECT_EQ(refused(with("A\x7F: b")), "400 the header has a control character");
   EXPECT_EQ(refused(with("no colon")), "400 a line of the header has no name and colon");
   EXPECT_EQ(refused(with(": x")), "400 a line of the header has no name and colon");
-  EXPECT_EQ(refused(with("Content-Length: 65537")), "413 the body is longer than 65536 bytes");
+  EXPECT_EQ(refused(with("Content-Length: 1048577")), "413 the body is longer than 1048576 bytes");
   for (const char* length :
        {"-1", "1x", "", "99999999999999999999999", "0x10", "1\r\nContent-Length: 1", "+1"}) {
     EXPECT_EQ(refused(with(std::string("content-LENGTH: ") + length)),

@@ -90,6 +90,11 @@ void add_gauges(Text& text, const Served& served) {
     text.print("oxbow_device_failed{{device=\"{}\"}} {}\n", escaped(device.name),
                state_of(device) == "failed" ? 1 : 0);
   }
+  text.family("oxbow_device_suspended", "gauge", "1 while requests wait for a resume, else 0.");
+  for (const ServedDevice& device : served.devices) {
+    text.print("oxbow_device_suspended{{device=\"{}\"}} {}\n", escaped(device.name),
+               state_of(device) == "suspended" ? 1 : 0);
+  }
 }
 
 void add_room(Text& text, const Served& served) {

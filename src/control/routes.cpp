@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <functional>
@@ -149,6 +150,10 @@ Reply detach(const Call& call) {
   if (call.device->kernel == nullptr)
     return error_reply(
         409, Error("cannot detach device", call.device->name, "it is no block device of the kernel's"));
+  // What the kernel has to write first would wait.
+  if (call.device->files != nullptr && call.device->files->standing().suspended_since)
+    return error_reply(409,
+                       Error("cannot detach device", call.device->name, "it is suspended: resume it first"));
   const bool was_there = !call.device->kernel->paths().empty();
   const auto detached = call.device->kernel->detach(by_force);
   const auto is_kernels = [](const ServedDevice& each) {
@@ -161,6 +166,54 @@ Reply detach(const Call& call) {
   return error_reply(call.device->kernel->paths().empty() && was_there ? 500 : 409, detached.error());
 }
 
+// The member timeout, or why it isn't one.
+Result<std::chrono::milliseconds> timeout_of(const Call& call, const char* what) {
+  constexpr std::uint64_t usual_s = 30, most_s = 86400;
+  const auto timeout = call.body.find("timeout");
+  if (timeout == call.body.end()) return std::chrono::seconds(usual_s);
+  if (timeout->is_number_unsigned()) {
+    const auto seconds = timeout->get<std::uint64_t>();
+    if (seconds >= 1 && seconds <= most_s) return std::chrono::seconds(seconds);
+  }
+  return std::unexpected(Error(what, call.device->name,
+                               fmt::format("the member timeout is a number of seconds, 1 to {}", most_s)));
+}
+
+Reply suspend(const Call& call) {
+  constexpr const char* what = "cannot suspend device";
+  const auto timeout = timeout_of(call, what);
+  if (!timeout) return error_reply(400, timeout.error());
+  return change(call, what, [&](Queue& queue, DeviceFiles& files) { return files.suspend(queue, *timeout); });
+}
+
+Reply resume(const Call& call) {
+  constexpr const char* what = "cannot resume device";
+  const auto timeout = timeout_of(call, what);
+  if (!timeout) return error_reply(400, timeout.error());
+  return change(call, what, [&](Queue& queue, DeviceFiles& files) {
+    return files.resume(queue, *timeout, [&] { return users_text(call.served, *call.device); });
+  });
+}
+
+Reply load(const Call& call) {
+  constexpr const char* what = "cannot load table";
+  const auto table = call.body.find("table");
+  const auto source = call.body.find("source");
+  if (table == call.body.end() || !table->is_string())
+    return error_reply(400, Error(what, call.device->name, "the body is to have a member table, a text"));
+  if (source != call.body.end() && !source->is_string())
+    return error_reply(400, Error(what, call.device->name, "the member source is a text"));
+  const std::string name = source == call.body.end() ? "table" : source->get<std::string>();
+  return change(call, what, [&](Queue& queue, DeviceFiles& files) {
+    return files.load(queue, table->get<std::string>(), name);
+  });
+}
+
+Reply unload(const Call& call) {
+  return change(call, "cannot unload table",
+                [](Queue& queue, DeviceFiles& files) { return files.unload(queue); });
+}
+
 Reply space(const Call& call) { return json_reply(describe_space(*call.device)); }
 
 Reply metrics(const Call& call) {
@@ -171,6 +224,8 @@ constexpr std::span<const std::string_view> k_nothing;
 constexpr std::array<std::string_view, 1> k_size{"size"};
 constexpr std::array<std::string_view, 1> k_force{"force"};
 constexpr std::array<std::string_view, 1> k_start{"start"};
+constexpr std::array<std::string_view, 1> k_timeout{"timeout"};
+constexpr std::array<std::string_view, 2> k_table{"table", "source"};
 
 constexpr auto k_routes = std::to_array<Route>({
     {"GET", "/v1", Cost::quick, k_nothing, index},
@@ -186,6 +241,10 @@ constexpr auto k_routes = std::to_array<Route>({
     {"POST", "/v1/devices/{name}/close", Cost::waits, k_nothing, close},
     {"POST", "/v1/devices/{name}/reopen-ro", Cost::waits, k_nothing, reopen_read_only},
     {"POST", "/v1/devices/{name}/detach", Cost::waits, k_force, detach},
+    {"POST", "/v1/devices/{name}/suspend", Cost::waits, k_timeout, suspend},
+    {"POST", "/v1/devices/{name}/load", Cost::waits, k_table, load},
+    {"POST", "/v1/devices/{name}/unload", Cost::waits, k_nothing, unload},
+    {"POST", "/v1/devices/{name}/resume", Cost::waits, k_timeout, resume},
     {"GET", "/metrics", Cost::quick, k_nothing, metrics},
 });
 

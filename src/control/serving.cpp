@@ -66,19 +66,6 @@ void keep_in_memory(Log* log) {
   log->write(LogLevel::debug, "serve", std::string("memory is not locked: ") + std::strerror(errno));
 }
 
-// Whoever relies on kill -9 losing nothing has to hear that it would.
-void tell_what_a_kill_loses(const Device& device, const std::string& name, Log* log) {
-  if (log == nullptr) return;
-  for (const TargetLine& line : device.target()->lines()) {
-    if (line.chain.empty() || line.chain.front().without_live.empty()) continue;
-    log->write(LogLevel::warning, "serve",
-               name +
-                   ": kill -9 of this process would lose writes that no flush covers, for there is no live "
-                   "state of " +
-                   line.chain.front().store.name + ": " + line.chain.front().without_live);
-  }
-}
-
 }  // namespace
 
 Result<void> Serving::open_devices() {
@@ -99,7 +86,7 @@ Result<void> Serving::open_devices() {
   for (const DeviceToServe& each : parts_->plan.devices) {
     auto opened = open_device(parts_->queue, each.spec, options_of(each));
     if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
-    tell_what_a_kill_loses(*opened->device, each.name, parts_->plan.log);
+    tell_what_a_kill_loses(*opened->device->target(), each.name, parts_->plan.log);
     parts_->devices.push_back(std::move(*opened));
   }
   for (std::size_t i = 0; i < parts_->devices.size(); ++i) {
@@ -270,6 +257,8 @@ std::vector<std::string> Serving::uris_of(std::size_t device) const {
 void Serving::stop(const std::function<void(const Error&)>& failed) {
   // Whoever waits for room would wait for ever; what is held back on their behalf goes on.
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
+  // What waits while a device is suspended is answered before its clients go.
+  for (const auto& each : parts_->files) each->stop(parts_->queue);
   if (parts_->control) parts_->control->stop();
   // While all that is below them still answers.
   for (const auto& each : parts_->kernel) each->stop(failed);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "device/device.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -203,6 +205,8 @@ Progress Device::discard(Io& io, Range range, Durability durability) noexcept {
 Progress Device::flush(Io& io) noexcept {
   Queue& queue = *io.queue;
   Gate::Pass pass = parts_->gate.enter(queue.shard());
+  // Nothing has completed since. Who waited here would be whoever just closes a file, too.
+  if (!pass && settled_.load(std::memory_order_acquire)) return Progress::done();
   if (!pass) return when_open(queue, io, [this](Io& later) { return flush(later); }).detach(io);
   parts_->statistics.add(queue.shard(), Counter::flushes);
   if (!writable()) return Progress::done();
@@ -381,7 +385,29 @@ void Device::suspend(Queue& queue) noexcept {
   (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
 }
 
+bool Device::suspend_unless(Queue& queue, const std::function<bool()>& gives_up) noexcept {
+  struct Closed : Io {
+    explicit Closed(Queue& owner) noexcept
+        : Io(owner, [](Io& self) noexcept { static_cast<Closed&>(self).finished = true; }) {}
+    bool finished = false;
+  } closed(queue);
+  closed.finished = parts_->gate.close(closed).is_done();
+  while (!closed.finished) {
+    if (queue.poll()) continue;
+    if (gives_up() && parts_->gate.withdraw()) {
+      parts_->gate.open();
+      return false;
+    }
+    constexpr int between_looks_ms = 100;
+    pollfd event{.fd = queue.event_fd(), .events = POLLIN, .revents = 0};
+    (void)::poll(&event, 1, between_looks_ms);
+  }
+  (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
+  return true;
+}
+
 void Device::resume() noexcept {
+  settled_.store(false, std::memory_order_release);
   parts_->flusher.go_on();
   parts_->gate.open();
   parts_->room.look();  // what was changed may have given room back
@@ -409,7 +435,7 @@ IoStatus Device::tidy_up(Queue& queue) noexcept {
   return settled;
 }
 
-IoStatus Device::close(Queue& queue) noexcept {
+IoStatus Device::settle(Queue& queue) noexcept {
   if (!writable()) return {};
   if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;
   parts_->statistics.add(queue.shard(), Counter::flushes);
@@ -418,7 +444,14 @@ IoStatus Device::close(Queue& queue) noexcept {
   if (!flushed.ok()) return flushed;
   // A chore that began after it shares what the target closes, and may fail.
   (void)run_blocking(queue, [this](Io& io) { return parts_->flusher.pause(io); });
-  if (const IoStatus failed = parts_->failure.status(); !failed.ok()) return failed;
+  const IoStatus failed = parts_->failure.status();
+  if (failed.ok()) settled_.store(true, std::memory_order_release);
+  return failed;
+}
+
+IoStatus Device::close(Queue& queue) noexcept {
+  if (!writable()) return {};
+  if (const IoStatus settled = settle(queue); !settled.ok()) return settled;
   const IoStatus closed = target_->close(queue);
   // Whatever comes now must not touch what was closed.
   if (closed.ok()) parts_->failure.refuse(IoStatus::error(ESHUTDOWN));

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -139,6 +140,9 @@ class Device {
   // Lets no new request begin, those wait, and blocks until none is in flight, no flush runs and every view has been
   // given back. Makes nothing durable: whoever replaces the target closes the old one.
   void suspend(Queue& queue) noexcept;
+  // The same, until `gives_up`, which is asked a few times a second while requests are in flight, says so: then nothing
+  // is held back, and the answer is false.
+  [[nodiscard]] bool suspend_unless(Queue& queue, const std::function<bool()>& gives_up) noexcept;
   // Lets the requests that wait begin, with the target of now.
   void resume() noexcept;
   // Puts `next` in the target's place and returns what was there. Only while suspended. A failure of the device is
@@ -157,6 +161,9 @@ class Device {
   // Those that wait fail with ENOSPC, now and from now on. Before whoever serves the device stops. From any thread.
   void give_up_waiting() noexcept;
 
+  // Makes everything durable that was written. Only while suspended; flushes that come then have nothing to wait for.
+  // Blocks; `queue` is the calling thread's. An error is the device's failure.
+  [[nodiscard]] IoStatus settle(Queue& queue) noexcept;
   // Has the target leave its medium as a clean end would, after a flush of its own. Only while suspended. Blocks;
   // `queue` is the calling thread's. An error makes the device fail.
   [[nodiscard]] IoStatus tidy_up(Queue& queue) noexcept;
@@ -213,6 +220,7 @@ class Device {
   Options options_;
   std::atomic<std::uint64_t> size_;
   std::atomic<bool> writable_;
+  std::atomic<bool> settled_{false};  // suspended, and everything that has completed is durable
   std::unique_ptr<Parts> parts_;
 };
 

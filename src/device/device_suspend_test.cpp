@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device/device.h"
+#include "device/statistics.h"
 #include "os/queue.h"
 #include "stores/ram/ram_store.h"
 #include "targets/linear/linear_target.h"
@@ -118,6 +119,64 @@ TEST(DeviceSuspend, WaitsForAViewToBeGivenBack) {
   EXPECT_TRUE(suspended.load());
   device.resume();
   EXPECT_TRUE(device.view(queue, {0, 512}, late));
+}
+
+TEST(DeviceSuspend, GivesUpAndLetsEverythingGoOn) {
+  Device device(ram(k_size_bytes), {.name = "d"});
+  Queue queue;
+  ASSERT_TRUE(write(queue, device, 0, 'a').ok());
+  ReadView view;
+  ASSERT_TRUE(device.view(queue, {0, 512}, view));
+  Queue control;
+  int asked = 0;
+  IoStatus late = IoStatus::error(EBUSY);
+  std::jthread waiting;
+  EXPECT_FALSE(device.suspend_unless(control, [&] {
+    // The gate is closed now.
+    if (++asked == 1) {
+      waiting = std::jthread([&] {
+        Queue own;
+        late = write(own, device, 512, 'b');
+      });
+    }
+    return asked == 3;
+  }));
+  EXPECT_EQ(asked, 3);
+  waiting.join();
+  EXPECT_TRUE(late.ok());
+  view.clear();
+  EXPECT_TRUE(device.suspend_unless(control, [] { return true; })) << "nothing is in flight";
+  device.resume();
+  EXPECT_EQ(letter_at(queue, device, 512), 'b');
+}
+
+TEST(DeviceSuspend, AFlushHasNothingToWaitForOnceItIsSettled) {
+  Device device(ram(k_size_bytes), {.name = "d"});
+  Queue queue;
+  ASSERT_TRUE(write(queue, device, 0, 'a').ok());
+  device.suspend(queue);
+  const auto rounds = [&] { return device.statistics()[Counter::flush_rounds]; };
+  ASSERT_TRUE(device.settle(queue).ok());
+  const auto settled = rounds();
+  EXPECT_EQ(settled, 1U);
+  EXPECT_TRUE(run_blocking(queue, [&](Io& io) { return device.flush(io); }).ok());
+  EXPECT_EQ(rounds(), settled);
+  device.resume();
+  EXPECT_TRUE(run_blocking(queue, [&](Io& io) { return device.flush(io); }).ok());
+  EXPECT_EQ(rounds(), settled + 1);
+  device.suspend(queue);  // not settled again: it waits
+  IoStatus late = IoStatus::error(EBUSY);
+  std::atomic<bool> ended{false};
+  std::jthread client([&] {
+    Queue own;
+    late = run_blocking(own, [&](Io& io) { return device.flush(io); });
+    ended.store(true);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(ended.load());
+  device.resume();
+  client.join();
+  EXPECT_TRUE(late.ok());
 }
 
 TEST(DeviceSuspend, AFailureIsForgottenWithItsTarget) {

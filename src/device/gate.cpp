@@ -32,6 +32,8 @@ Progress Gate::close(Io& io) noexcept {
   return Progress::pending();
 }
 
+bool Gate::withdraw() noexcept { return closing_.exchange(nullptr, std::memory_order_seq_cst) != nullptr; }
+
 void Gate::open() noexcept {
   Io* waiting = nullptr;
   {

@@ -63,6 +63,8 @@ class Gate {
 
   // Lets nobody in any more. Posts `io` when the last one is out, or answers done.
   [[nodiscard]] Progress close(Io& io) noexcept;
+  // Whoever closed it waits no longer: false where its Io has been posted already, or is about to be.
+  [[nodiscard]] bool withdraw() noexcept;
   void open() noexcept;
 
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_seq_cst); }

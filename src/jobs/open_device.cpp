@@ -14,6 +14,7 @@
 #include "jobs/create_layer.h"
 #include "os/absolute_path.h"
 #include "os/available_memory.h"
+#include "os/log.h"
 #include "stores/open_stores.h"
 #include "stores/ram/ram_store.h"
 #include "targets/cow/open_layer.h"
@@ -174,8 +175,9 @@ Result<std::uint64_t> ram_budget(const RamSpec& spec, std::uint64_t size_bytes, 
   return std::max(most_pages, std::uint64_t{1}) * k_ram_page_bytes;
 }
 
-Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,
-                                                   const OpenOptions& options) {
+namespace {
+
+Result<OpenContext> context_for(Queue& queue, OpenStores& stores, const OpenOptions& options) {
   OpenContext context{.queue = queue,
                       .stores = stores,
                       .writable = options.writable,
@@ -188,7 +190,39 @@ Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& sto
   auto bases = allowed_bases(options.allow_bases);
   if (!bases) return std::unexpected(bases.error());
   context.bases = std::move(*bases);
-  return std::visit([&](const auto& each) { return open_target(context, each); }, spec);
+  return context;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores, const DeviceSpec& spec,
+                                                   const OpenOptions& options) {
+  auto context = context_for(queue, stores, options);
+  if (!context) return std::unexpected(context.error());
+  return std::visit([&](const auto& each) { return open_target(*context, each); }, spec);
+}
+
+Result<std::shared_ptr<Target>> open_table_beside(Queue& queue, OpenStores& stores, const TableSpec& spec,
+                                                  const OpenOptions& options, const InUse& in_use) {
+  auto context = context_for(queue, stores, options);
+  if (!context) return std::unexpected(context.error());
+  for (const auto& target : in_use.targets) {
+    if (auto layer = std::dynamic_pointer_cast<CowTarget>(target)) context->layers[&layer->store()] = layer;
+    if (auto pair = std::dynamic_pointer_cast<CowloopTarget>(target)) context->pairs[&pair->store()] = pair;
+  }
+  context->follow_growth = in_use.follow_growth;
+  return open_target(*context, spec);
+}
+
+void tell_what_a_kill_loses(const Target& target, const std::string& name, Log* log) {
+  if (log == nullptr) return;
+  for (const TargetLine& line : target.lines()) {
+    if (line.chain.empty() || line.chain.front().without_live.empty()) continue;
+    log->write(LogLevel::warning, "serve",
+               fmt::format("{}: kill -9 of this process would lose writes that no flush covers, for there is "
+                           "no live state of {}: {}",
+                           name, line.chain.front().store.name, line.chain.front().without_live));
+  }
 }
 
 Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec, const OpenOptions& options) {

@@ -4,6 +4,7 @@
 // From what a user names to a device that answers requests.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 
 namespace oxbow {
 
+class FileStore;
 class OpenStores;
 
 // A layer; its chain comes from its own record.
@@ -93,6 +95,18 @@ struct OpenedDevice {
 [[nodiscard]] Result<std::shared_ptr<Target>> open_device_target(Queue& queue, OpenStores& stores,
                                                                  const DeviceSpec& spec,
                                                                  const OpenOptions& options);
+// What another target of the same stores is made of, which may be in use.
+struct InUse {
+  std::vector<std::shared_ptr<Target>> targets;  // layers and pairs among them are taken over as they are
+  std::function<Result<void>(FileStore& file)> follow_growth;  // as OpenContext has it
+};
+// The same with a table, beside that one.
+[[nodiscard]] Result<std::shared_ptr<Target>> open_table_beside(Queue& queue, OpenStores& stores,
+                                                                const TableSpec& spec,
+                                                                const OpenOptions& options,
+                                                                const InUse& in_use);
+// Whoever relies on kill -9 losing nothing has to hear that it would. `log` may be null.
+void tell_what_a_kill_loses(const Target& target, const std::string& name, Log* log);
 // The same as a device. `queue` is the calling thread's and may be waited on.
 [[nodiscard]] Result<OpenedDevice> open_device(Queue& queue, const DeviceSpec& spec,
                                                const OpenOptions& options);

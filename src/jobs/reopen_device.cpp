@@ -56,7 +56,10 @@ class DeviceFiles::Suspended {
 };
 
 DeviceFiles::DeviceFiles(OpenedDevice& opened, DeviceSpec spec, OpenOptions options)
-    : opened_(opened), spec_(lasting(std::move(spec))), options_(lasting(std::move(options))) {}
+    : opened_(opened),
+      spec_(lasting(std::move(spec))),
+      is_ram_(std::holds_alternative<RamSpec>(spec_)),
+      options_(lasting(std::move(options))) {}
 
 DeviceFiles::Standing DeviceFiles::standing() const {
   const std::lock_guard lock(mutex_);
@@ -71,7 +74,7 @@ std::string DeviceFiles::layer_path() const {
 }
 
 Result<void> DeviceFiles::check_has_files() const {
-  if (!is_ram()) return {};
+  if (!is_ram_) return {};
   return std::unexpected(refusal("it is a RAM disk, which has no files"));
 }
 
@@ -80,13 +83,20 @@ Result<void> DeviceFiles::change(Queue& queue, const char* what, const Change& m
   if (!alone.owns_lock())
     return std::unexpected(Error(what, options_.name, "another change of it is under way"));
   what_ = what;
-  // They would have to end first, and nobody knows when.
-  if (opened_.device->room()) {
-    return std::unexpected(refusal(is_ram()
-                                       ? "changes of it wait for room in its budget: discard something first"
-                                       : "changes of it wait for room on its file system: make some first"));
+  if (stopping_.load()) return std::unexpected(refusal("it is about to end"));
+  if (const Standing now = standing(); now.suspended_since || now.loaded != nullptr) {
+    return std::unexpected(refusal(now.suspended_since
+                                       ? "it is suspended: resume it first"
+                                       : "a table is loaded for it: resume it first, or unload the table"));
   }
+  // They would have to end first, and nobody knows when.
+  if (opened_.device->room()) return std::unexpected(refusal(waits_for_room()));
   return make(queue);
+}
+
+const char* DeviceFiles::waits_for_room() const noexcept {
+  return is_ram_ ? "changes of it wait for room in its budget: discard something first"
+                 : "changes of it wait for room on its file system: make some first";
 }
 
 Result<void> DeviceFiles::change_files(Queue& queue, const char* what, const Change& make) {
@@ -96,13 +106,17 @@ Result<void> DeviceFiles::change_files(Queue& queue, const char* what, const Cha
   });
 }
 
+void DeviceFiles::wait_until_gone(const std::weak_ptr<Target>& target) noexcept {
+  for (int tries = 0; tries < 1000 && !target.expired(); ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 void DeviceFiles::put(std::shared_ptr<Target> next, bool read_only, Standing standing) {
   std::weak_ptr<Target> before;
   before = opened_.device->replace(std::move(next), read_only);
-  // Whoever looks at it just now (a status) soon doesn't; then its files are closed.
-  for (int tries = 0; tries < 1000 && !before.expired(); ++tries)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  wait_until_gone(before);
   const std::lock_guard lock(mutex_);
+  standing.source = std::move(standing_.source);
   standing_ = std::move(standing);
 }
 
@@ -166,7 +180,7 @@ Result<void> DeviceFiles::reset(Queue& queue) {
 
 Result<void> DeviceFiles::resize(Queue& queue, std::uint64_t size_bytes, const Users& users) {
   constexpr const char* what = "cannot resize device";
-  if (!is_ram()) {
+  if (!is_ram_) {
     return change_layer(
         queue, what, [size_bytes](Queue& own, Store& layer) { return grow_layer(own, layer, size_bytes); });
   }
@@ -180,7 +194,7 @@ Result<void> DeviceFiles::resize(Queue& queue, std::uint64_t size_bytes, const U
 
 Result<void> DeviceFiles::change_ram(Queue& queue, const char* what, const RamJob& job) {
   return change(queue, what, [&](Queue& own) -> Result<void> {
-    if (!is_ram()) return std::unexpected(refusal("it is not a RAM disk"));
+    if (!is_ram_) return std::unexpected(refusal("it is not a RAM disk"));
     if (!opened_.device->writable()) return std::unexpected(refusal("it is read-only"));
     const Suspended suspended(*opened_.device, own);
     std::shared_ptr<RamStore> store;
@@ -223,10 +237,9 @@ Result<void> DeviceFiles::clear(Queue& queue, const Users& users) {
 Result<void> DeviceFiles::tidy_up(Queue& queue) {
   // Whoever changes the structure meanwhile leaves it clean as well; but then it would have to be refused.
   const std::scoped_lock alone(changing_);
-  if (!opened_.device->target()->untidy()) return {};
+  if (standing().suspended_since || !opened_.device->target()->untidy()) return {};
   what_ = "cannot sync device";
-  if (opened_.device->room())
-    return std::unexpected(refusal("changes of it wait for room on its file system: make some first"));
+  if (opened_.device->room()) return std::unexpected(refusal(waits_for_room()));
   const Suspended suspended(*opened_.device, queue);
   const IoStatus settled = opened_.device->tidy_up(queue);
   if (settled.ok()) return {};

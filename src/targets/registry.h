@@ -4,6 +4,7 @@
 // Every type of target that a table line can name, by its name.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -20,6 +21,7 @@ namespace oxbow {
 
 class CowloopTarget;
 class CowTarget;
+class FileStore;
 class Log;
 class OpenStores;
 class Queue;
@@ -40,6 +42,9 @@ struct OpenContext {
   std::map<const Store*, std::weak_ptr<CowTarget>> layers = {};     // that are open: one target per layer
   std::map<const Store*, std::weak_ptr<CowloopTarget>> pairs = {};  // and one per cowfile
   Log* log = nullptr;                                               // borrowed; may be null
+  // Has an open file that has become longer since followed, while nothing else uses it; null: its length of then
+  // counts.
+  std::function<Result<void>(FileStore& file)> follow_growth = {};
 };
 
 // A target, and where in it a table line's bytes start. Lines may share a target.

@@ -163,11 +163,11 @@ class ControlTest(CommandTest):
         text = "0 64 file {0}a\\ file 512\n64 64 zero\n128 8 error\n136 1024 cow {0}work.oxb 1024\n"
         self.make("my.table", text.format("").encode())
         self.serve("--table", "my.table")
-        info, _, table = self.succeed("table", "my").partition("TABLE\n")
         # Wherever it is given back from, it means the same files.
-        self.assertEqual(table, text.format(self.folder + "/"))
+        self.assertEqual(self.succeed("table", "my"), text.format(self.folder + "/"))
         allocated = os.stat(self.path("work.oxb")).st_blocks
-        self.assertEqual(info, f"INFO\n0 64 file\n64 64 zero\n128 8 error\n136 1024 cow {allocated}/2048 8\n")
+        info = self.succeed("table", "--info", "my")
+        self.assertEqual(info, f"0 64 file\n64 64 zero\n128 8 error\n136 1024 cow {allocated}/2048 8\n")
 
     def test_sync(self):
         self.assertEqual(self.succeed("sync"), "")

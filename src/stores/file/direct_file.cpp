@@ -249,18 +249,28 @@ IoStatus DirectFile::empty_middle(Range range, Emptying how) noexcept {
 }
 
 Progress DirectFile::grow(Io& io, std::uint64_t size) noexcept {
-  const std::uint64_t old_tail = tail_.load(std::memory_order_acquire);
-  const bool had_tail = old_tail != this->size();
+  const bool had_tail = tail_.load(std::memory_order_acquire) != this->size();
   const Progress grown = FileStore::grow(io, size);
-  if (!grown.status().ok()) return grown;
+  return grown.status().ok() ? move_tail(io, had_tail) : grown;
+}
+
+Progress DirectFile::follow_growth(Io& io) noexcept {
+  const bool had_tail = tail_.load(std::memory_order_acquire) != this->size();
+  const Progress grown = FileStore::follow_growth(io);
+  return grown.status().ok() ? move_tail(io, had_tail) : grown;
+}
+
+// After the size has changed.
+Progress DirectFile::move_tail(Io& io, bool had_tail) noexcept {
+  const std::uint64_t old_tail = tail_.load(std::memory_order_acquire);
   if (had_tail) {
     // What was the tail may become whole blocks, so the page cache must not keep it.
     const Progress synced = sync(io);
     if (!synced.status().ok()) return synced;
     (void)::posix_fadvise(buffered_.get(), static_cast<off_t>(old_tail), 0, POSIX_FADV_DONTNEED);
   }
-  tail_.store(tail_of(size), std::memory_order_release);
-  return grown;
+  tail_.store(tail_of(size()), std::memory_order_release);
+  return Progress::done();
 }
 
 }  // namespace oxbow

@@ -36,7 +36,7 @@ struct DirectLimits {
 [[nodiscard]] std::expected<DirectLimits, int> direct_limits(int fd, bool block_device) noexcept;
 
 // A FileStore whose transfers bypass the page cache. Reads are always pending (no_wait answers would_block),
-// writes mostly. Thread safety: as Store; grow() has the store to itself.
+// writes mostly. Thread safety: as Store; grow() and follow_growth() have the store to themselves.
 class DirectFile final : public FileStore {
  public:
   // `fd` was opened with O_DIRECT, `buffered` without it (regular files only), both of the same file.
@@ -50,6 +50,7 @@ class DirectFile final : public FileStore {
   Progress zero(Io& io, Range range, ZeroMode mode) noexcept override;
   Progress discard(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
+  Progress follow_growth(Io& io) noexcept override;
   std::span<const std::byte> view(Range /*range*/) noexcept override { return {}; }
 
  private:
@@ -72,6 +73,7 @@ class DirectFile final : public FileStore {
   [[nodiscard]] bool whole_blocks(Range range) const noexcept;
   [[nodiscard]] bool aligned(const IovList& iov) const noexcept;
   [[nodiscard]] RangeLock::Claim claim(Range range, std::uint64_t whole_bytes) noexcept;
+  [[nodiscard]] Progress move_tail(Io& io, bool had_tail) noexcept;
   [[nodiscard]] std::uint64_t tail_of(std::uint64_t size) const noexcept;
 
   UniqueFd buffered_;

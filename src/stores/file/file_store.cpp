@@ -143,6 +143,15 @@ Progress FileStore::grow(Io& /*io*/, std::uint64_t size) noexcept {
   return Progress::done();
 }
 
+Progress FileStore::follow_growth(Io& /*io*/) noexcept {
+  const std::expected<FileIdentity, int> now = identify_file(fd_.get());
+  if (!now) return Progress::failed(now.error());
+  if (now->size_bytes <= size()) return Progress::done();
+  views_.grow(now->size_bytes);
+  size_.store(now->size_bytes, std::memory_order_release);
+  return Progress::done();
+}
+
 bool FileStore::find_extent(std::uint64_t at, std::uint64_t end, Extent& piece) noexcept {
   const off_t data = ::lseek(fd_.get(), static_cast<off_t>(at), SEEK_DATA);
   if (data < 0 && errno != ENXIO) return false;

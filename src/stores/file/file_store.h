@@ -75,6 +75,9 @@ class FileStore : public Store {
   [[nodiscard]] IoStatus written_back() noexcept override;
   Progress allocate(Io& io, Range range) noexcept override;
   Progress grow(Io& io, std::uint64_t size) noexcept override;
+  // The file may have become longer by somebody else's doing: from now on the store is as long as it is. A structure
+  // change.
+  virtual Progress follow_growth(Io& io) noexcept;
   std::uint64_t extents(Range range, Extents& out) noexcept override;
   // Of what is believed to be in the page cache, else empty (stores/file/file_views.h).
   std::span<const std::byte> view(Range range) noexcept override { return views_.view(range); }

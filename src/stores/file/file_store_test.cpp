@@ -112,6 +112,23 @@ TEST(FileStore, GrowsAndNeverShrinks) {
   EXPECT_EQ(std::filesystem::file_size(path), 30'000U);
 }
 
+TEST(FileStore, FollowsWhatSomebodyElseAdds) {
+  const TestFolder folder;
+  const std::string path = folder.file("disk", 10'000);
+  const auto store = open(path, {.writable = true});
+  Queue queue;
+  StoreUser user(queue, *store);
+  const auto follow = [&] { return run_blocking(queue, [&](Io& io) { return store->follow_growth(io); }); };
+  std::filesystem::resize_file(path, 30'000);
+  EXPECT_EQ(store->size(), 10'000U) << "until it is asked to";
+  EXPECT_TRUE(follow().ok());
+  EXPECT_EQ(store->size(), 30'000U);
+  testing::run_store_model(*store, {.seed = 5, .steps = 100});
+  std::filesystem::resize_file(path, 20'000);
+  EXPECT_TRUE(follow().ok());
+  EXPECT_EQ(store->size(), 30'000U) << "what was cut off is an error, not a shorter store";
+}
+
 TEST(FileStore, AFileCutShortIsAnError) {
   const TestFolder folder;
   const std::string path = folder.file("disk", 100'000);

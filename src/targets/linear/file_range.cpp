@@ -20,6 +20,14 @@ Error refuse(std::string_view type, std::string where, std::string why) {
   return {fmt::format("cannot make target {}", type), std::move(where), std::move(why)};
 }
 
+// A file that was open before may be longer by now.
+Result<void> follow_growth(OpenContext& context, FileStore& file, Range range) {
+  if (!context.follow_growth || range.fits(file.size())) return {};
+  const auto now = file.current_identity();
+  if (!now || now->size_bytes <= file.size()) return {};
+  return context.follow_growth(file);
+}
+
 }  // namespace
 
 Result<FileRangeArguments> parse_file_range(std::string_view type, std::string_view usage,
@@ -45,6 +53,8 @@ Result<std::shared_ptr<Store>> open_file_range(OpenContext& context, std::string
   options.lock = context.writable ? LockMode::exclusive : LockMode::shared;
   auto store = context.stores.open_file(path, options);
   if (!store) return std::unexpected(store.error());
+  if (auto followed = follow_growth(context, **store, range); !followed)
+    return std::unexpected(followed.error());
   const std::uint64_t size = (*store)->size();
   if (range.offset > size) {
     return std::unexpected(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -42,6 +43,8 @@ class TableTarget final : public Target {
   // TABLE is the whole table as text.
   [[nodiscard]] TargetStatus status() const override;
   [[nodiscard]] std::vector<TargetLine> lines() const override;
+  // What the lines are made of, each once.
+  [[nodiscard]] std::span<const std::shared_ptr<Target>> targets() const noexcept { return targets_; }
 
  private:
   struct Placed {
