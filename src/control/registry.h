@@ -9,8 +9,9 @@
 //
 // ID is the process's number, with "-2" and so on where that is taken (processes of two PID namespaces may share a
 // directory). A record is written and locked under another name before it appears, so one that is seen unlocked
-// belongs to a process that is gone; the files of loop devices (oxbow-loop(7)) go with its names. Only who holds the directory's flock() adds records or removes those of
-// others; so a name has one holder and nobody removes the files of a process that has just come.
+// belongs to a process that is gone; the files of loop devices (oxbow-loop(7)) go with its names. Only who holds the
+// directory's flock() adds records or removes those of others; so a name has one holder and nobody removes the files
+// of a process that has just come.
 
 #include <chrono>
 #include <cstdint>

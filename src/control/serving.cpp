@@ -2,6 +2,7 @@
 #include "control/serving.h"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -60,15 +61,22 @@ Result<std::unique_ptr<Serving>> Serving::start(ServingPlan plan) {
 
 namespace {
 
-// A page of the process that has to be read again may be one that this process would have to write first.
-void keep_in_memory(Log* log) {
-  if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 || log == nullptr) return;
-  log->write(LogLevel::debug, "serve", std::string("memory is not locked: ") + std::strerror(errno));
+bool is_kernels(const DeviceToServe& device) { return device.loop || device.ublk; }
+
+// Nothing that answers the kernel may wait for memory that is freed by writing to the device: neither by an allocation,
+// nor to get a page of the process back. The threads that are made from now on inherit it.
+void depend_on_no_memory(Log* log) {
+  const auto tell = [log](const char* what) {
+    if (log != nullptr) log->write(LogLevel::debug, "serve", std::string(what) + ": " + std::strerror(errno));
+  };
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) tell("may not be an I/O flusher");
+  if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) tell("memory is not locked");
 }
 
 }  // namespace
 
 Result<void> Serving::open_devices() {
+  if (std::ranges::any_of(parts_->plan.devices, is_kernels)) depend_on_no_memory(parts_->plan.log);
   const auto options_of = [this](const DeviceToServe& each) -> OpenOptions {
     LiveSettings live = parts_->plan.live;
     live.discard = each.discard_live;
@@ -156,8 +164,6 @@ Result<void> Serving::open_kernel_devices() {
   const auto& devices = parts_->plan.devices;
   for (const DeviceToServe& each : devices)
     parts_->kernel.push_back(std::make_unique<KernelDevices>(each.name));
-  const auto is_kernels = [](const DeviceToServe& each) { return each.loop || each.ublk; };
-  if (std::ranges::any_of(devices, is_kernels)) keep_in_memory(parts_->plan.log);
   for (std::size_t i = 0; i < devices.size(); ++i) {
     auto added = devices[i].loop ? add_loop_device(i) : Result<void>();
     if (added && devices[i].ublk) added = add_ublk_device(i);

@@ -208,8 +208,8 @@ class AttachDeviceTest(AttachTest):
         holder = subprocess.Popen(["sleep", "1000"], stdin=os.open(path, os.O_RDONLY))
         self.addCleanup(holder.wait)
         self.addCleanup(holder.kill)
-        self.refuse_matching(1, rf"cannot detach device: disk: {path} is in use: .*process {holder.pid} \(sleep\) has it "
-                                "open", "detach", "disk")
+        self.refuse_matching(1, rf"cannot detach device: disk: {path} is in use: .*process {holder.pid} \(sleep\) has "
+                                "it open", "detach", "disk")
         holder.kill()
         holder.wait()
         self.close_everything_of(path)
@@ -282,8 +282,8 @@ class AttachDeviceTest(AttachTest):
         pid = self.pid_of("disk")
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: self.content("log"), "the log says who uses it")
-        self.assertRegex(self.content("log").decode(),
-                         rf"\A\S+ warning serve: goes on until nobody uses it any more: {path}: mounted at {self.mnt}\n\Z")
+        self.assertRegex(self.content("log").decode(), r"\A\S+ warning serve: goes on until nobody uses it any more: "
+                                                       rf"{path}: mounted at {self.mnt}\n\Z")
         self.fill()
         self.compare()
         self.umount()
