@@ -186,12 +186,29 @@ Reply suspend(const Call& call) {
   return change(call, what, [&](Queue& queue, DeviceFiles& files) { return files.suspend(queue, *timeout); });
 }
 
+// Why block devices of the kernel's can't have the table that is loaded; empty when they can. Whether one is in use
+// can't be asked: that may need the device, which may be suspended.
+std::string why_not_for_kernel(const ServedDevice& device, const std::shared_ptr<Target>& loaded) {
+  const std::uint64_t before = device.device->size();
+  if (device.kernel == nullptr || loaded == nullptr || loaded->size() == before) return {};
+  const auto paths = device.kernel->paths();
+  if (paths.empty()) return {};
+  if (loaded->size() < before) return "it would shrink, and is a block device of the kernel's: " + paths.front();
+  return device.kernel->fixed_size();
+}
+
 Reply resume(const Call& call) {
   constexpr const char* what = "cannot resume device";
   const auto timeout = timeout_of(call, what);
   if (!timeout) return error_reply(400, timeout.error());
-  return change(call, what, [&](Queue& queue, DeviceFiles& files) {
-    return files.resume(queue, *timeout, [&] { return users_text(call.served, *call.device); });
+  const ServedDevice& device = *call.device;
+  return change(call, what, [&](Queue& queue, DeviceFiles& files) -> Result<void> {
+    const std::shared_ptr<Target> loaded = files.standing().loaded;
+    if (std::string why = why_not_for_kernel(device, loaded); !why.empty())
+      return std::unexpected(Error(what, device.name, std::move(why)));
+    auto resumed = files.resume(queue, *timeout, [&] { return users_text(call.served, device); });
+    if (!resumed || device.kernel == nullptr || loaded == nullptr) return resumed;
+    return device.kernel->changed();
   });
 }
 
