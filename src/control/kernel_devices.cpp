@@ -13,8 +13,8 @@
 #include <thread>
 #include <utility>
 
-#include "device/device.h"
 #include "os/block_users.h"
+#include "targets/target.h"
 
 namespace oxbow::control {
 namespace {
@@ -95,10 +95,10 @@ Result<void> KernelDevices::changed() const {
   return {};
 }
 
-Result<void> KernelDevices::check_below(const Device& device) const {
+Result<void> KernelDevices::check_below(const Target& target) const {
   const std::scoped_lock lock(mutex_);
   for (const auto& each : devices_) {
-    for (const TargetLine& line : device.target()->lines()) {
+    for (const TargetLine& line : target.lines()) {
       for (const ChainPart& part : line.chain) {
         if (!lies_on(part.store.name, each->path())) continue;
         return std::unexpected(

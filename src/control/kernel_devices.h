@@ -11,7 +11,7 @@
 #include "oxbow/error.h"
 
 namespace oxbow {
-class Device;
+class Target;
 }
 
 namespace oxbow::control {
@@ -32,8 +32,8 @@ class KernelDevices {
   [[nodiscard]] std::string fixed_size() const;
   // Tells the kernel that the device has another size or content now: what the kernel keeps of it is forgotten.
   [[nodiscard]] Result<void> changed() const;
-  // Refuses a device of which a part lies on one of its own block devices: its requests would wait for themselves.
-  [[nodiscard]] Result<void> check_below(const Device& device) const;
+  // Refuses what of the device, or is to be, lies on one of its own block devices: requests would wait for themselves.
+  [[nodiscard]] Result<void> check_below(const Target& target) const;
 
   // Takes them away, and returns when what was written by them is durable. While one is in use it is refused, unless
   // `force`: who uses it gets errors from then on.

@@ -106,6 +106,12 @@ Reply reset(const Call& call) {
                         [](Queue& queue, DeviceFiles& files) { return files.reset(queue); });
 }
 
+// Who would have less than they were told, when it gets smaller; empty: nobody.
+std::string against_shrinking(const Call& call) {
+  std::string users = users_text(call.served, *call.device);
+  return users.empty() && call.device->kernel != nullptr ? call.device->kernel->fixed_size() : users;
+}
+
 Reply resize(const Call& call) {
   const auto size = call.body.find("size");
   if (size == call.body.end() || !size->is_number_unsigned()) {
@@ -119,7 +125,7 @@ Reply resize(const Call& call) {
       return error_reply(409, Error("cannot resize device", call.device->name, why));
   }
   return change(call, "cannot resize device", [&](Queue& queue, DeviceFiles& files) -> Result<void> {
-    auto resized = files.resize(queue, bytes, [&] { return users_text(call.served, *call.device); });
+    auto resized = files.resize(queue, bytes, [&] { return against_shrinking(call); });
     if (!resized || kernel == nullptr) return resized;
     return kernel->changed();
   });
@@ -221,8 +227,15 @@ Reply load(const Call& call) {
   if (source != call.body.end() && !source->is_string())
     return error_reply(400, Error(what, call.device->name, "the member source is a text"));
   const std::string name = source == call.body.end() ? "table" : source->get<std::string>();
-  return change(call, what, [&](Queue& queue, DeviceFiles& files) {
-    return files.load(queue, table->get<std::string>(), name);
+  return change(call, what, [&](Queue& queue, DeviceFiles& files) -> Result<void> {
+    auto loaded = files.load(queue, table->get<std::string>(), name);
+    const auto target = files.standing().loaded;
+    if (!loaded || call.device->kernel == nullptr || target == nullptr) return loaded;
+    if (auto right = call.device->kernel->check_below(*target); !right) {
+      auto unloaded = files.unload(queue);
+      return unloaded ? right : unloaded;
+    }
+    return loaded;
   });
 }
 

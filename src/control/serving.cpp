@@ -170,7 +170,7 @@ Result<void> Serving::open_kernel_devices() {
     if (!added) return std::unexpected(at_origin(devices[i].origin, added.error()));
   }
   for (std::size_t i = 0; i < devices.size(); ++i) {
-    if (auto right = parts_->kernel[i]->check_below(*parts_->devices[i].device); !right)
+    if (auto right = parts_->kernel[i]->check_below(*parts_->devices[i].device->target()); !right)
       return std::unexpected(at_origin(devices[i].origin, right.error()));
     std::ranges::move(uris_of(i), std::back_inserter(uris_));
     for (const std::string& each : parts_->kernel[i]->paths()) uris_.push_back("file://" + each);

@@ -418,6 +418,30 @@ class AttachDeviceTest(AttachTest):
         self.assertRegex(done.stderr, r"\Aoxbow: cannot .*table line 2.*\n\Z")
         self.nothing_left()
 
+    def test_a_table_on_the_device_itself(self):
+        self.make("one.img", 32 * MIB)
+        self.make("table", f"0 65536 linear {self.path('one.img')} 0\n".encode())
+        path = self.attach("--table", "table")
+        self.tool("mkfs.ext4", "-q", path)
+        self.mount(path)
+        inside = os.path.join(self.mnt, "inside.img")
+        with open(inside, "wb") as file:
+            file.truncate(32 * MIB)
+        self.make("wrong", f"0 65536 linear {inside} 0\n".encode())
+        self.refuse(1, f"cannot use file: {inside}: it lies on {path}, which is the device table itself", "table",
+                    "table", "--load", "wrong")
+        top = self.tool("losetup", "--find", "--show", inside).strip()
+        self.addCleanup(subprocess.run, ["losetup", "--detach", top], env=TOOLS, check=False,
+                        stderr=subprocess.DEVNULL)
+        self.make("wrong", f"0 65536 linear {top} 0\n".encode())
+        self.refuse(1, f"cannot use file: {top}: it lies on {path}, which is the device table itself", "table",
+                    "table", "--load", "wrong")
+        self.tool("losetup", "--detach", top)
+        self.fill()
+        self.compare()
+        self.umount()
+        self.detach("table")
+
     def test_nothing_of_that_name(self):
         self.refuse_matching(1, "no such device: disk: nobody serves it in .*", "detach", "disk")
 
