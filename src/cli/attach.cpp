@@ -52,14 +52,14 @@ void add_attach(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<ServeArguments>();
   arguments->devices.resize(1);
   arguments->attach = arguments->daemon = true;
-  CLI::App& command =
-      add_command(app, "attach", "Make a device a block device of the kernel's, served in the background",
-                  "DEVICE [--name NAME] [--loop | --ublk] [--read-only] [--direct] [--no-ring] [--on-full "
-                  "WHAT] [--reserve SIZE] "
-                  "[--pid-file FILE] [--live DIR|off] [--log FORMAT] [--log-level LEVEL] [--log-file FILE]");
+  CLI::App& command = add_command(
+      app, "attach", "Make a device a block device of the kernel's, served in the background",
+      "{DEVICE [--name NAME] [--loop | --ublk] [--read-only] [--direct] [--no-ring] | --config FILE} "
+      "[--on-full WHAT] [--reserve SIZE] [--foreground] [--pid-file FILE] [--live DIR|off] [--log FORMAT] "
+      "[--log-level LEVEL] [--log-file FILE]");
   add_attach_arguments(command, *arguments);
-  command.callback([arguments, &chosen] {
-    check_attach_arguments(*arguments);
+  command.callback([arguments, &command, &chosen] {
+    check_attach_arguments(command, *arguments);
     chosen = [arguments] { return run_serve(*arguments); };
   });
 }

@@ -70,15 +70,19 @@ void add_access(CLI::App& command, ServedDeviceArguments& device) {
                    "Write no commit ring: small flushes of a layer take two barriers instead of one.");
 }
 
-void add_devices(CLI::App& command, ServeArguments& arguments) {
-  ServedDeviceArguments& device = arguments.devices.front();
-  add_device_arguments(command, device.device);
+void add_config(CLI::App& command, std::string& config) {
   command
       .add_option(
-          "--config", arguments.config,
+          "--config", config,
           "Instead of DEVICE: a file that says which devices to serve and how, as oxbow-config(5) has it. "
           "What the command line says as well wins.")
       ->type_name("FILE");
+}
+
+void add_devices(CLI::App& command, ServeArguments& arguments) {
+  ServedDeviceArguments& device = arguments.devices.front();
+  add_device_arguments(command, device.device);
+  add_config(command, arguments.config);
   add_name(command, device);
   command
       .add_option("--description", device.description, "What clients are told about the device, for people.")
@@ -227,6 +231,19 @@ void prefer(std::optional<T>& stronger, std::optional<T>& weaker) {
   if (!stronger) stronger = std::move(weaker);
 }
 
+// One device, or with --config none.
+void check_device_or_config(const CLI::App& command, ServeArguments& arguments) {
+  if (arguments.config.empty()) return check_device(arguments.devices.front());
+  for (const char* each : k_of_device) {
+    const CLI::Option* const option = command.get_option_no_throw(each);
+    if (option != nullptr && option->count() != 0)
+      refuse_usage(each, "belongs to a DEVICE; with --config, it is a key of its device");
+  }
+  if (names_a_device(arguments.devices.front().device))
+    refuse_usage("DEVICE", "makes no sense with --config, which names them");
+  arguments.devices.clear();
+}
+
 }  // namespace
 
 std::optional<control::LogFormat> parse_log_format(std::string_view text) {
@@ -265,23 +282,13 @@ void check_serve_arguments(const CLI::App& command, ServeArguments& arguments) {
   if (arguments.config.empty()) {
     if (const auto tls = tls_contradiction(arguments.server)) refuse_usage(tls->option, tls->why);
   }
-  ServedDeviceArguments& device = arguments.devices.front();
-  if (!arguments.config.empty()) {
-    for (const char* each : k_of_device) {
-      if (command.get_option(each)->count() != 0)
-        refuse_usage(each, "belongs to a DEVICE; with --config, it is a key of its device");
-    }
-    if (names_a_device(device.device))
-      refuse_usage("DEVICE", "makes no sense with --config, which names them");
-    arguments.devices.clear();
-    return;
-  }
-  check_device(device);
+  check_device_or_config(command, arguments);
 }
 
 void add_attach_arguments(CLI::App& command, ServeArguments& arguments) {
   ServedDeviceArguments& device = arguments.devices.front();
   add_device_arguments(command, device.device);
+  add_config(command, arguments.config);
   add_name(command, device);
   command.add_flag("--loop", device.loop,
                    "As a loop device, /dev/loopN, whatever else the kernel has, as oxbow-loop(7) has it.");
@@ -290,14 +297,17 @@ void add_attach_arguments(CLI::App& command, ServeArguments& arguments) {
       "As a block device of the ublk driver, /dev/ublkbN, or not at all, as oxbow-ublk(7) has it.");
   add_access(command, device);
   add_room(command, arguments.server);
+  command.add_flag_callback(
+      "--foreground", [&arguments] { arguments.daemon = false; },
+      "Stay in the foreground, as for a service manager, which is told when the device can be used.");
   add_files(command, arguments.process);
   add_log(command, arguments.process);
 }
 
-void check_attach_arguments(ServeArguments& arguments) {
-  ServedDeviceArguments& device = arguments.devices.front();
-  check_device(device);
+void check_attach_arguments(const CLI::App& command, ServeArguments& arguments) {
+  const ServedDeviceArguments& device = arguments.devices.front();
   if (device.loop && device.ublk) refuse_usage("--ublk", "makes no sense with --loop: either of them");
+  check_device_or_config(command, arguments);
 }
 
 std::optional<TlsContradiction> tls_contradiction(const ServerArguments& server) {

@@ -88,9 +88,9 @@ void add_serve_arguments(CLI::App& command, ServeArguments& arguments);
 // Ends the parsing with a message where options contradict each other.
 void check_serve_arguments(const CLI::App& command, ServeArguments& arguments);
 
-// The same for `oxbow attach`, which takes one device and makes it a block device.
+// The same for `oxbow attach`, which makes block devices.
 void add_attach_arguments(CLI::App& command, ServeArguments& arguments);
-void check_attach_arguments(ServeArguments& arguments);
+void check_attach_arguments(const CLI::App& command, ServeArguments& arguments);
 
 // Why the options about TLS contradict each other, and which; nothing when they don't.
 struct TlsContradiction {

@@ -173,7 +173,7 @@ Result<void> ServeProcess::prepare() {
     arguments_.server = merged(std::move(arguments_.server), std::move(config->server));
     arguments_.process = merged(std::move(arguments_.process), std::move(config->process));
   }
-  if (arguments_.attach) choose_kind(arguments_.devices.front());
+  if (arguments_.attach) std::ranges::for_each(arguments_.devices, choose_kind);
   auto sockets = take_passed_sockets();
   if (!sockets) return std::unexpected(std::move(sockets.error()));
   sockets_ = std::move(*sockets);

@@ -199,7 +199,8 @@ std::string why_not_for_kernel(const ServedDevice& device, const std::shared_ptr
   if (device.kernel == nullptr || loaded == nullptr || loaded->size() == before) return {};
   const auto paths = device.kernel->paths();
   if (paths.empty()) return {};
-  if (loaded->size() < before) return "it would shrink, and is a block device of the kernel's: " + paths.front();
+  if (loaded->size() < before)
+    return "it would shrink, and is a block device of the kernel's: " + paths.front();
   return device.kernel->fixed_size();
 }
 

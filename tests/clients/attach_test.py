@@ -14,7 +14,7 @@ import subprocess
 import time
 import unittest
 
-from attaching import AttachTest, has_ended, need_block_devices, TOOLS, wait_until
+from attaching import AttachTest, has_ended, need_block_devices, SECONDS, TOOLS, wait_until
 from clients import KIB, MIB, main, seed_of
 from oxbow_test import OXBOW
 
@@ -123,6 +123,34 @@ class AttachDeviceTest(AttachTest):
                              b'[[device]]\nram = "2M"\nname = "two"\nloop = true\n')
         self.assertEqual(self.succeed("serve", "--config", "vm.toml", "--run", 'blockdev --getsize64 "$file"'),
                          f"{MIB}\n")
+        self.nothing_left()
+
+    def start_in_foreground(self):
+        """Two devices of one configuration; their paths too."""
+        self.make("lab.toml", b'[[device]]\nram = "1M"\nname = "one"\nloop = true\n'
+                              b'[[device]]\nram = "2M"\nname = "two"\nloop = true\n')
+        process = subprocess.Popen([OXBOW, "attach", "--foreground", "--config", "lab.toml"], cwd=self.folder,
+                                   env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for each in (process.stdout.close, process.stderr.close, process.wait, process.kill):
+            self.addCleanup(each)
+        paths = [process.stdout.readline().strip() for _ in range(2)]
+        self.assertEqual(self.lines("blockdev", "--getsize64", paths[0]), [str(MIB)])
+        self.assertEqual(self.lines("blockdev", "--getsize64", paths[1]), [str(2 * MIB)])
+        return process, paths
+
+    def test_several_in_the_foreground_until_a_signal(self):
+        process, _ = self.start_in_foreground()
+        process.terminate()
+        self.assertEqual((process.wait(SECONDS), process.stderr.read()), (0, ""))
+        self.nothing_left()
+
+    def test_several_end_with_the_last_that_is_detached(self):
+        process, paths = self.start_in_foreground()
+        self.detach("one")
+        self.assertEqual(self.loops(), paths[1:])
+        self.assertIsNone(process.poll())
+        self.detach("two")
+        self.assertEqual((process.wait(SECONDS), process.stderr.read()), (0, ""))
         self.nothing_left()
 
     def test_a_partition(self):
