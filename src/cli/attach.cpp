@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/detach.h"
 #include "cli/serve_arguments.h"
 #include "cli/serve_process.h"
 #include "cli/served.h"
@@ -37,16 +38,20 @@ Result<void> wait_for_end(int process, const std::string& name) {
 ExitStatus detach(const DetachArguments& arguments) {
   const auto process = find_served_process(arguments.name);
   if (!process) return fail(process.error());
-  // Before it can end, and its number can be another's.
-  const UniqueFd ending(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(process->pid), 0)));
-  const auto answer = tell_served(*process, arguments.name, "/detach", {{"force", arguments.force}});
-  if (!answer) return fail(answer.error());
-  if (!answer->value("ends", false) || !ending.valid()) return ExitStatus::done;
-  const auto ended = wait_for_end(ending.get(), arguments.name);
-  return ended ? ExitStatus::done : fail(ended.error());
+  const auto detached = detach_served(*process, arguments.name, arguments.force);
+  return detached ? ExitStatus::done : fail(detached.error());
 }
 
 }  // namespace
+
+Result<void> detach_served(const control::Record& process, const std::string& name, bool force) {
+  // Before it can end, and its number can be another's.
+  const UniqueFd ending(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(process.pid), 0)));
+  const auto answer = tell_served(process, name, "/detach", {{"force", force}});
+  if (!answer) return std::unexpected(answer.error());
+  if (!answer->value("ends", false) || !ending.valid()) return {};
+  return wait_for_end(ending.get(), name);
+}
 
 void add_attach(CLI::App& app, Chosen& chosen) {
   auto arguments = std::make_shared<ServeArguments>();

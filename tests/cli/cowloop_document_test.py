@@ -188,7 +188,8 @@ class CowloopDocumentTest(CowloopTest):
 
     def test_pages_and_options_that_are_named(self):
         # Whatever else is in backquotes and begins like a command is in one of the tables.
-        tables = {line for kind in ("files", "served", "oxbow", "convert") for row in table(kind) for line in row}
+        tables = {line for kind in ("files", "served", "attached", "oxbow", "convert")
+                  for row in table(kind) for line in row}
         for line in re.findall(r"`((?:oxbow|cow\w+) [^`]+)`", document()):
             if line.replace("\\|", "|") not in tables:
                 self.assertIn(line, ("cowpack -p", "cowpack -p -z", "oxbow merge", "oxbow status --json work"))

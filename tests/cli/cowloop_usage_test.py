@@ -53,7 +53,7 @@ class CowloopUsageTest(CowloopTest):
             self.assertIn("--help", " ".join(written["DIFFERENCES"]), name)
 
     def test_other_names_are_the_command_itself(self):
-        for name in ("oxbow", "cowdev", "cow", "xcowlist"):
+        for name in ("oxbow", "cowdump", "cow", "xcowlist"):
             self.assertTrue(self.run_tool(name, "--version").stdout.startswith("oxbow "), name)
 
 

@@ -24,6 +24,12 @@ constexpr std::array k_commands = {
             "\t{0} -c cowdevice\tclose cowfile related to device\n"
             "\t{0} -r cowdevice\treopen cowfile read-only\n",
             cowctl},
+    Command{"cowdev",
+            "Usage:\n"
+            "\t{0} -l\t\t\t\t\tlist cowdevices\n"
+            "\t{0} -a rdofile cowfile [cowdevice]\tactivate a cowdevice\n"
+            "\t{0} -d cowdevice\t\t\tdeactivate a cowdevice\n",
+            cowdev},
     Command{"cowlist", "Usage: {0} cowfile\n", cowlist},
     Command{"cowmerge",
             "Usage: {0} rdofile cowfile\n"

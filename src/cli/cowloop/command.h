@@ -26,6 +26,7 @@ inline constexpr int k_failed = 1;
 [[nodiscard]] std::optional<int> run(int argc, char** argv);
 
 int cowctl(const Call& call);
+int cowdev(const Call& call);
 int cowlist(const Call& call);
 int cowmerge(const Call& call);
 int cowpack(const Call& call);

@@ -20,10 +20,16 @@ using Json = nlohmann::ordered_json;
 Result<std::optional<Pair>> pair_of(const control::Record& process, const std::string& name) {
   const auto device = control::Client(process).get("/v1/devices/" + name);
   if (!device) return std::unexpected(device.error());
-  Pair pair{process, name, "", device->at("source").get<std::string>()};
+  Pair pair{process, name, "", device->at("source").get<std::string>(), "", ""};
+  for (const Json& uri : device->at("uris")) {
+    constexpr std::string_view k_device = "file:///dev/";
+    const auto text = uri.get<std::string>();
+    if (text.starts_with(k_device)) pair.device = text.substr(std::string_view("file://").size());
+  }
   for (const Json& line : device->at("table")) {
     if (line.at("target") != "cowloop") continue;
     pair.cowfile = line.at("chain").at(0).at("store").get<std::string>();
+    pair.base = line.at("chain").at(1).at("store").get<std::string>();
     return pair;
   }
   // One that was closed, or could not be opened again, has another table meanwhile.
@@ -72,8 +78,8 @@ Result<Pair> find_pair(const std::string& word) {
   }
   auto pairs = served_pairs();
   if (!pairs) return std::unexpected(pairs.error());
-  const auto found =
-      std::ranges::find_if(pairs->found, [&](const Pair& pair) { return has_cowfile(pair, word); });
+  const auto found = std::ranges::find_if(
+      pairs->found, [&](const Pair& pair) { return pair.device == word || has_cowfile(pair, word); });
   if (found != pairs->found.end()) return std::move(*found);
   if (!pairs->unknown.empty()) return std::unexpected(std::move(pairs->unknown.front()));
   return std::unexpected(Error("no such cowdevice", word,

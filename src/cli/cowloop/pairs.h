@@ -15,6 +15,8 @@ struct Pair {
   std::string name;     // of the device
   std::string cowfile;  // its path; empty while the pair has let go of it
   std::string source;   // what it was made from, in the words of the command line
+  std::string base;     // the path of its read-only file; empty as above
+  std::string device;   // the block device that shows it ("/dev/loop0"); empty: none does
 };
 
 // What is known of the served pairs: those that answered, and why others could not be asked.
@@ -24,7 +26,7 @@ struct Pairs {
 };
 [[nodiscard]] Result<Pairs> served_pairs();
 
-// The pair that `word` names: a device as `oxbow list` shows it, or the path of its cowfile.
+// The pair that `word` names: a device as `oxbow list` shows it, the path of its block device, or that of its cowfile.
 [[nodiscard]] Result<Pair> find_pair(const std::string& word);
 
 // POST of `request` ("sync") to the pair's device; returns when it has been carried out.
