@@ -166,7 +166,7 @@ std::optional<Note> note_to_take_over(const std::string& run_directory, const De
   if (static_cast<DeviceState>(info.state) == DeviceState::dead) return std::nullopt;
   if ((info.flags & k_user_recovery) == 0) return std::nullopt;
   auto note = read_note(run_directory, info.device);
-  if (note && note->recovering) note.reset();
+  if (!note || note->recovering) return std::nullopt;
   return note;
 }
 
