@@ -17,9 +17,11 @@
 #include "exports/fuse/file_export.h"
 #include "exports/loop/leftovers.h"
 #include "exports/loop/loop_export.h"
+#include "exports/ublk/own_devices.h"
 #include "exports/ublk/ublk_export.h"
 #include "jobs/reopen_device.h"
 #include "os/queue.h"
+#include "targets/cow/live_choice.h"
 
 namespace oxbow::control {
 Error at_origin(const std::string& origin, const Error& error) {
@@ -75,6 +77,17 @@ void depend_on_no_memory(Log* log) {
 
 }  // namespace
 
+// Why it can't be opened. Who still has the block device of a killed process mounted is not left waiting for what is
+// lost.
+Error Serving::not_opened(const DeviceToServe& device, const Error& error) const {
+  if (!device.ublk || !parts_->plan.run_directory || !is_live_state_unusable(error)) return error;
+  const auto left = ublk::fail_left(*parts_->plan.run_directory, device.name);
+  if (!left) return {error.what(), error.where(), error.why() + "; and " + left.error().text()};
+  if (!*left) return error;
+  return {error.what(), error.where(),
+          error.why() + "; " + **left + ", which it was, was stopped, and all its requests fail"};
+}
+
 Result<void> Serving::open_devices() {
   if (std::ranges::any_of(parts_->plan.devices, is_kernels)) depend_on_no_memory(parts_->plan.log);
   const auto options_of = [this](const DeviceToServe& each) -> OpenOptions {
@@ -93,7 +106,7 @@ Result<void> Serving::open_devices() {
   };
   for (const DeviceToServe& each : parts_->plan.devices) {
     auto opened = open_device(parts_->queue, each.spec, options_of(each));
-    if (!opened) return std::unexpected(at_origin(each.origin, opened.error()));
+    if (!opened) return std::unexpected(at_origin(each.origin, not_opened(each, opened.error())));
     tell_what_a_kill_loses(*opened->device->target(), each.name, parts_->plan.log);
     parts_->devices.push_back(std::move(*opened));
   }

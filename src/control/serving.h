@@ -87,6 +87,7 @@ class Serving {
  private:
   struct Parts;
   explicit Serving(ServingPlan plan);
+  [[nodiscard]] Error not_opened(const DeviceToServe& device, const Error& error) const;
   [[nodiscard]] Result<void> open_devices();
   [[nodiscard]] Result<void> open_server();
   [[nodiscard]] Result<void> take_names();

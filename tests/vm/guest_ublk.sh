@@ -257,6 +257,21 @@ what_is_lost_fails() {
   nothing_left "after a change in between"
 }
 
+# The layer itself can't be opened without what was only in the memory of the boot.
+a_live_state_that_is_gone_fails() {
+  layer
+  serve work.oxb
+  make_fs ext4
+  mount "$device" "$place"
+  stop -KILL
+  rm /run/oxbow/*.live
+  ! oxbow attach work.oxb --name disk 2>/tmp/err || die "attached without the live state"
+  grep -q -- "--discard-live; $device, which it was, was stopped, and all its requests fail\$" /tmp/err || die "not told"
+  ! touch "$place/new" 2>/dev/null || die "a lost file system was written to"
+  umount "$place"
+  nothing_left "after the loss of a live state"
+}
+
 # What is another device leaves it alone.
 others_are_refused() {
   layer 100M
@@ -407,6 +422,7 @@ case $kind in
   recovery)
     others_are_refused
     what_is_lost_fails
+    a_live_state_that_is_gone_fails
     kills_under_load
     ;;
   kills)

@@ -155,10 +155,16 @@ bool unused(std::uint32_t device) {
   return file.valid() || errno == ENOENT;
 }
 
-// Whether a process has the character device open: one that serves it, or is about to.
-bool served(const DeviceInfo& info) {
+// Whether a process serves it, or is about to: then it has the character device open.
+bool has_process(const DeviceInfo& info) {
   const UniqueFd file(::open(character_path(info.device).c_str(), O_RDWR | O_CLOEXEC));
-  return !file.valid() && errno == EBUSY;
+  if (!file.valid() && errno == EBUSY) return true;
+  const bool live = static_cast<DeviceState>(info.state) == DeviceState::live;
+  return live && process_runs(static_cast<std::uint64_t>(info.process));
+}
+
+bool may_have_devices(const std::string& run_directory) {
+  return ::access(control_path().c_str(), F_OK) == 0 && ::access(run_directory.c_str(), F_OK) == 0;
 }
 
 // Its note, if it may be taken over.
@@ -195,8 +201,7 @@ Result<std::vector<Waiting>> clean_up(Control& control, const std::string& run_d
   if (!all) return std::unexpected(all.error());
   remove_stray_notes(run_directory, *all);
   for (const DeviceInfo& info : *all) {
-    const bool live = static_cast<DeviceState>(info.state) == DeviceState::live;
-    if (served(info) || (live && process_runs(static_cast<std::uint64_t>(info.process)))) continue;
+    if (has_process(info)) continue;
     if (!but_for.empty() && info.mark == mark_of(run_directory, but_for)) continue;
     if (const auto note = note_to_take_over(run_directory, info); note && !unused(info.device)) {
       waiting.push_back({note->name, block_path(info.device)});
@@ -208,16 +213,27 @@ Result<std::vector<Waiting>> clean_up(Control& control, const std::string& run_d
 }
 
 Result<std::vector<Waiting>> clean_up(const std::string& run_directory) {
-  std::vector<Waiting> none;
-  const bool nothing_there =
-      ::access(control_path().c_str(), F_OK) != 0 || ::access(run_directory.c_str(), F_OK) != 0;
-  if (nothing_there) return none;
+  if (!may_have_devices(run_directory)) return {};
   auto control = Control::open();
-  if (!control) return none;  // without rights there is none of this user's
+  if (!control) return {};  // without rights there is none of this user's
   const auto lock = lock_devices(run_directory, false);
   if (!lock) return std::unexpected(lock.error());
-  if (!*lock) return none;
+  if (!*lock) return {};
   return clean_up(*control, run_directory, "");
+}
+
+Result<std::optional<std::string>> fail_left(const std::string& run_directory, const std::string& name) {
+  if (!may_have_devices(run_directory)) return {};
+  auto control = Control::open();
+  if (!control) return std::unexpected(std::move(control.error()));
+  const auto lock = lock_devices(run_directory, true);
+  if (!lock) return std::unexpected(lock.error());
+  const auto left = own_device(*control, run_directory, name);
+  if (!left) return std::unexpected(left.error());
+  if (!*left || has_process(**left)) return {};
+  if (auto removed = remove_left(*control, run_directory, **left); !removed)
+    return std::unexpected(std::move(removed.error()));
+  return block_path((*left)->device);
 }
 
 }  // namespace oxbow::ublk

@@ -54,4 +54,9 @@ struct Waiting {
 [[nodiscard]] Result<std::vector<Waiting>> clean_up(Control& control, const std::string& run_directory,
                                                     const std::string& but_for);
 
+// What the device of that name had is lost: if a killed process left it, it is stopped, so that all its requests fail.
+// Returns its path then.
+[[nodiscard]] Result<std::optional<std::string>> fail_left(const std::string& run_directory,
+                                                           const std::string& name);
+
 }  // namespace oxbow::ublk

@@ -13,6 +13,8 @@
 namespace oxbow {
 namespace {
 
+constexpr std::string_view k_way_out = "; to give up what was written since the last flush: --discard-live";
+
 constexpr native::Uuid k_unknown{};
 
 std::string live_path(const native::Superblock& superblock) {
@@ -36,9 +38,11 @@ bool has_sound_states(std::uint64_t clusters, const std::shared_ptr<LiveFile>& f
 Error live_state_unusable(std::string what, const std::string& path, const Error& why) {
   return {std::move(what), path,
           fmt::format("it was not closed cleanly, and the live state that has its last writes can't be used "
-                      "({}: {}); to give up what was written since the last flush: --discard-live",
-                      why.where(), why.why())};
+                      "({}: {}){}",
+                      why.where(), why.why(), k_way_out)};
 }
+
+bool is_live_state_unusable(const Error& error) { return error.why().ends_with(k_way_out); }
 
 Result<LeftLive> find_left_live(const native::Superblock& superblock, const native::Uuid& boot_id,
                                 const OpenLive& open) {

@@ -49,6 +49,8 @@ using OpenLive = std::function<Result<std::shared_ptr<LiveFile>>(const std::stri
 [[nodiscard]] bool has_sound_states(std::uint64_t clusters, const std::shared_ptr<LiveFile>& file);
 // The sentence for who opens `path`: `what` begins it, `why` is what is wrong with the live state.
 [[nodiscard]] Error live_state_unusable(std::string what, const std::string& path, const Error& why);
+// Whether the error is one of those.
+[[nodiscard]] bool is_live_state_unusable(const Error& error);
 
 // What an opening for writing keeps its states in. Thread safety: a value.
 struct LiveChoice {
