@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "os/apart.h"
 #include "os/block_users.h"
 #include "targets/target.h"
 
@@ -87,8 +88,11 @@ Result<void> KernelDevices::changed() const {
   const std::scoped_lock lock(mutex_);
   for (const auto& each : devices_) {
     const UniqueFd opened(::open(each->path().c_str(), O_RDONLY | O_CLOEXEC));
-    if (!opened.valid() || ::ioctl(opened.get(), BLKFLSBUF, 0) != 0)
-      return std::unexpected(Error::from_errno("cannot make kernel look again", each->path(), errno));
+    int error = opened.valid() ? 0 : errno;
+    if (error == 0)
+      error = run_apart(opened.get(), [](int fd) { return ::ioctl(fd, BLKFLSBUF, 0) == 0 ? 0 : errno; });
+    if (error != 0)
+      return std::unexpected(Error::from_errno("cannot make kernel look again", each->path(), error));
     if (!each->fixed_size().empty()) continue;
     if (auto grown = each->grow(); !grown) return grown;
   }

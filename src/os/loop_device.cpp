@@ -14,6 +14,8 @@
 #include <thread>
 #include <utility>
 
+#include "os/apart.h"
+
 namespace oxbow {
 namespace {
 
@@ -47,9 +49,15 @@ std::string backing_file(const std::string& path) noexcept {
   return {text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0))};
 }
 
+// Opens it with the number of the descriptor `place`, which is closed. An errno value, or 0.
+int open_at(const std::string& path, int flags, int place) noexcept {
+  const UniqueFd opened(::open(path.c_str(), flags | O_CLOEXEC));
+  return opened.valid() && ::dup3(opened.get(), place, O_CLOEXEC) >= 0 ? 0 : errno;
+}
+
 }  // namespace
 
-Result<LoopDevice> LoopDevice::make(int file, const Options& options) {
+Result<LoopDevice> LoopDevice::make(int file, UniqueFd place, const Options& options) {
   const UniqueFd control(::open(k_control, O_RDWR | O_CLOEXEC));
   if (!control.valid()) return refuse(k_control, errno);
   const loop_config config = configuration(file, options);
@@ -57,13 +65,12 @@ Result<LoopDevice> LoopDevice::make(int file, const Options& options) {
     const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
     if (number < 0) return refuse(k_control, errno);
     const std::string path = "/dev/loop" + std::to_string(number);
-    const UniqueFd made(::open(path.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-    if (!made.valid()) return refuse(path, errno);
-    if (::ioctl(made.get(), LOOP_CONFIGURE, &config) == 0) {
+    if (const int error = open_at(path, options.read_only ? O_RDONLY : O_RDWR, place.get()); error != 0)
+      return refuse(path, error);
+    if (::ioctl(place.get(), LOOP_CONFIGURE, &config) == 0) {
       // Held for reading only: some kernels mount nothing that others have open for writing.
-      UniqueFd held(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!held.valid()) return refuse(path, errno);
-      return LoopDevice(path, std::move(held));
+      if (const int error = open_at(path, O_RDONLY, place.get()); error != 0) return refuse(path, error);
+      return LoopDevice(path, std::move(place));
     }
     if (errno == ENOTTY || errno == EINVAL)
       return std::unexpected(
@@ -75,33 +82,29 @@ Result<LoopDevice> LoopDevice::make(int file, const Options& options) {
   return std::unexpected(Error(k_what, k_control, "others take every free loop device first"));
 }
 
-Result<void> LoopDevice::hold_at(UniqueFd place) {
-  if (::dup3(held_.get(), place.get(), O_CLOEXEC) < 0) return refuse(path_, errno);
-  held_ = std::move(place);
-  return {};
-}
-
 void LoopDevice::hold(UniqueFd other) noexcept {
   // The number stays. That it fails is impossible with two open descriptors; then the device is held by the old one.
   (void)::dup3(other.get(), held_.get(), O_CLOEXEC);
 }
 
 Result<void> LoopDevice::grow() {
-  if (::ioctl(held_.get(), LOOP_SET_CAPACITY, 0) != 0)
-    return std::unexpected(Error::from_errno("cannot resize loop device", path_, errno));
+  const auto take = [](int fd) { return ::ioctl(fd, LOOP_SET_CAPACITY, 0) == 0 ? 0 : errno; };
+  if (const int error = run_apart(held_.get(), take); error != 0)
+    return std::unexpected(Error::from_errno("cannot resize loop device", path_, error));
   return {};
 }
 
 Result<void> LoopDevice::sync() {
-  if (::fsync(held_.get()) != 0)
-    return std::unexpected(Error::from_errno("cannot flush loop device", path_, errno));
+  const auto write = [](int fd) { return ::fsync(fd) == 0 ? 0 : errno; };
+  if (const int error = run_apart(held_.get(), write); error != 0)
+    return std::unexpected(Error::from_errno("cannot flush loop device", path_, error));
   return {};
 }
 
 bool LoopDevice::release() noexcept {
   if (!held_.valid()) return true;
   const std::string before = backing_file(path_);
-  held_.reset();
+  close_apart(std::move(held_));
   const std::string after = backing_file(path_);
   return after.empty() || after != before;
 }

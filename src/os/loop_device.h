@@ -19,13 +19,12 @@ class LoopDevice {
   };
 
   // Over `file`, which the kernel keeps open by itself, open for writing unless `read_only`. Looks for partitions, so
-  // it returns after the file was read. A part of a sector at the file's end is left out.
-  [[nodiscard]] static Result<LoopDevice> make(int file, const Options& options);
+  // it returns after the file was read. A part of a sector at the file's end is left out. It is held by a descriptor
+  // with the number of `place`, from the first moment on.
+  [[nodiscard]] static Result<LoopDevice> make(int file, UniqueFd place, const Options& options);
 
   // "/dev/loop3"
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  // Moves its descriptor to where `place` is.
-  [[nodiscard]] Result<void> hold_at(UniqueFd place);
   // Takes the file's size again.
   [[nodiscard]] Result<void> grow();
   // Holds it by `other`, which is the same device opened again.

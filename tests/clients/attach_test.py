@@ -20,6 +20,7 @@ from oxbow_test import OXBOW
 
 SANITIZED = bool(os.environ.get("OXBOW_SANITIZE"))
 CYCLES = 20 if SANITIZED else 100
+KILLS = 10 if SANITIZED else 50
 NOBODY = 65534
 
 
@@ -360,6 +361,45 @@ class AttachDeviceTest(AttachTest):
         wait_until(lambda: self.loops() == [], "the loop device goes with the process")
         self.assertNotIn("disk", self.succeed("list"))
         self.nothing_left()
+
+    def test_a_kill_while_the_cache_is_written_ends_the_process(self):
+        for how in ("signal", "detach", "reset"):
+            with self.subTest(how):
+                path = self.attach_layer("--name", "disk", size="512M")
+                pid = self.pid_of("disk")
+                self.tool("dd", "if=/dev/zero", f"of={path}", "bs=1M", "count=400", "status=none")
+                asked = {"signal": ("kill", str(pid)), "detach": (OXBOW, "detach", "disk"),
+                         "reset": (OXBOW, "reset", "disk", "--yes")}[how]
+                asking = subprocess.Popen(asked, env=self.environment, stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL)
+                time.sleep(0.1)
+                os.kill(pid, signal.SIGKILL)
+                asking.wait(SECONDS)
+                wait_until(lambda pid=pid: has_ended(pid), "a killed process ends", 20)
+                wait_until(lambda: self.loops() == [], "the loop device goes with the process")
+                self.succeed("list")
+                self.nothing_left()
+
+    def test_a_kill_at_any_moment_leaves_nothing(self):
+        rng = random.Random(seed_of(self.id()))
+        # The RAM disk is read while partitions are looked for.
+        command = [OXBOW, "attach", "--foreground", "--ram", "16M", "--name", "disk", "--loop"]
+        began = time.monotonic()
+        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, text=True)
+        self.assertRegex(process.stdout.readline(), r"\A/dev/loop")
+        whole = time.monotonic() - began
+        for i in range(KILLS):
+            with self.subTest(i):
+                if i > 0:
+                    process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE)
+                    time.sleep(whole * rng.uniform(0.2, 1.1))
+                process.kill()
+                process.stdout.close()
+                wait_until(lambda pid=process.pid: has_ended(pid), "a killed process ends", 20)
+                process.wait(SECONDS)
+                wait_until(lambda: self.loops() == [], "the loop device goes with the process")
+                self.succeed("list")
+                self.nothing_left()
 
     def test_attaching_again_cleans_what_a_kill_left(self):
         self.attach("--ram", "16M", "--name", "disk")

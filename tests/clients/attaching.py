@@ -83,7 +83,9 @@ class AttachTest(ClientTest):
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         for point in self.mounts():
-            subprocess.run(["umount", "-l", point], env=TOOLS, check=False, timeout=SECONDS)
+            # By force: a process that waits for its own file would never end.
+            subprocess.run(["umount", "-f", point], env=TOOLS, check=False, timeout=SECONDS, stderr=subprocess.DEVNULL)
+            subprocess.run(["umount", "-l", point], env=TOOLS, check=False, timeout=SECONDS, stderr=subprocess.DEVNULL)
 
     def tool(self, *command, status=0, **more):
         done = subprocess.run(command, cwd=self.folder, env=TOOLS, capture_output=True, text=True, timeout=SECONDS,

@@ -71,7 +71,9 @@ Result<std::unique_ptr<FileExport>> FileExport::start(Device& device, const std:
   UniqueFd fuse(::fcntl(mounted.get(), F_DUPFD_CLOEXEC, options.above + 1));
   if (!fuse.valid()) return std::unexpected(Error::from_errno("cannot show device as file", path, errno));
   auto parts = std::make_unique<Parts>(Parts{std::move(*mount), nullptr});
-  auto worker = Worker::start(device, std::move(fuse), {.read_only = options.read_only, .log = options.log});
+  auto worker = Worker::start(
+      device, std::move(fuse),
+      {.read_only = options.read_only, .flush_at_close = options.flush_at_close, .log = options.log});
   if (!worker) return std::unexpected(std::move(worker.error()));
   parts->worker = std::move(*worker);
   return std::unique_ptr<FileExport>(new FileExport(std::move(parts)));

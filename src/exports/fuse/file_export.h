@@ -20,6 +20,9 @@ class FileExport {
   struct Options {
     bool read_only = false;  // refuses changes, whatever the device allows
     Log* log = nullptr;      // borrowed; null: silent
+    // close(2) of a descriptor that was open for writing makes durable what was written. Only for files that this
+    // process never opens itself: killed, it would wait for its own answer.
+    bool flush_at_close = true;
     // The descriptor that answers the kernel gets a larger number than this one.
     int above = -1;
   };

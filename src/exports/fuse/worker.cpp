@@ -202,10 +202,11 @@ void Worker::open(fuse_req_t kernel, const fuse_file_info& file) noexcept {
     (void)::fuse_reply_err(kernel, EROFS);
     return;
   }
+  const bool flushes = writes && options_.flush_at_close;
   // By hand, for libfuse 3.14 has no word for writes that may be in flight together.
   const fuse_open_out answer{
       .fh = 0,
-      .open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | (writes ? 0U : FOPEN_NOFLUSH),
+      .open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | (flushes ? 0U : FOPEN_NOFLUSH),
       .padding = 0};
   opens_.fetch_add(1);
   // One that was given up before it got the answer is not released.

@@ -25,8 +25,9 @@ namespace oxbow::fuse {
 class Worker {
  public:
   struct Options {
-    bool read_only = false;  // refuses changes, whatever the device allows
-    Log* log = nullptr;      // borrowed; null: silent
+    bool read_only = false;      // refuses changes, whatever the device allows
+    bool flush_at_close = true;  // of a descriptor that was open for writing
+    Log* log = nullptr;          // borrowed; null: silent
   };
 
   // Serves `device`, which is borrowed until the destruction, through the descriptor of a mount.

@@ -57,17 +57,18 @@ Result<std::unique_ptr<LoopExport>> LoopExport::start(Device& device, const std:
   if (auto right = check_size(device, options.log); !right) return std::unexpected(std::move(right.error()));
   const bool read_only = options.read_only || !device.writable();
   // Of a process that was killed the kernel closes the descriptor with the largest number first. What answers the file
-  // must go before the block device is closed: that writes what the cache has of it, and would wait for ever.
+  // must go before the block device is closed: that waits for requests, and would wait for ever.
   UniqueFd place(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!place.valid()) return std::unexpected(Error::from_errno(k_what, "/dev/null", errno));
-  auto shown = fuse::FileExport::start(device, file,
-                                       {.read_only = read_only, .log = options.log, .above = place.get()});
+  auto shown = fuse::FileExport::start(
+      device, file,
+      {.read_only = read_only, .log = options.log, .flush_at_close = false, .above = place.get()});
   if (!shown) return std::unexpected(std::move(shown.error()));
   const UniqueFd opened(::open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (!opened.valid()) return std::unexpected(Error::from_errno(k_what, file, errno));
-  auto made = LoopDevice::make(opened.get(), {.read_only = read_only, .name = device.name()});
+  auto made =
+      LoopDevice::make(opened.get(), std::move(place), {.read_only = read_only, .name = device.name()});
   if (!made) return std::unexpected(std::move(made.error()));
-  if (auto held = made->hold_at(std::move(place)); !held) return std::unexpected(std::move(held.error()));
   return std::unique_ptr<LoopExport>(
       new LoopExport(std::make_unique<Parts>(Parts{file, options.log, std::move(*shown), std::move(*made)})));
 }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/apart.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <latch>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace oxbow {
+namespace {
+
+// Gives the calling thread a table of descriptors of its own, with `fd` alone. An errno value, or 0.
+int keep_only(int fd) noexcept {
+  const auto number = static_cast<unsigned>(fd);
+  if (::unshare(CLONE_FILES) != 0) return errno;
+  if (number > 0 && ::close_range(0, number - 1, 0) != 0) return errno;
+  return ::close_range(number + 1, ~0U, 0) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+int run_apart(int fd, const std::function<int(int fd)>& work) noexcept {
+  int result = 0;
+  try {
+    std::thread([&] {
+      result = keep_only(fd);
+      if (result == 0) result = work(fd);
+    }).join();
+  } catch (const std::system_error& failure) {
+    return failure.code().value();
+  }
+  return result;
+}
+
+void close_apart(UniqueFd fd) noexcept {
+  try {
+    std::latch kept(1);
+    std::latch closed(1);
+    std::thread other([&, number = fd.get()] {
+      (void)keep_only(number);  // where that fails it shares the table, and the descriptor is closed here
+      kept.count_down();
+      closed.wait();
+      // It is closed with the thread, for the last time.
+    });
+    kept.wait();
+    fd.reset();
+    closed.count_down();
+    other.join();
+  } catch (const std::system_error&) {
+    fd.reset();
+  }
+}
+
+}  // namespace oxbow

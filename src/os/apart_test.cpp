@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/apart.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+namespace oxbow {
+namespace {
+
+struct Pipe {
+  Pipe() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
+    reading.reset(ends[0]);
+    writing.reset(ends[1]);
+  }
+  UniqueFd reading;
+  UniqueFd writing;
+};
+
+TEST(Apart, HasTheDescriptorAlone) {
+  const Pipe pipe;
+  const int result = run_apart(pipe.writing.get(), [&](int fd) {
+    EXPECT_EQ(fd, pipe.writing.get());
+    EXPECT_EQ(::write(fd, "x", 1), 1);
+    EXPECT_EQ(::fcntl(pipe.reading.get(), F_GETFD), -1);
+    EXPECT_EQ(errno, EBADF);
+    EXPECT_EQ(::fcntl(0, F_GETFD), -1);
+    return 77;
+  });
+  EXPECT_EQ(result, 77);
+  char got = 0;
+  EXPECT_EQ(::read(pipe.reading.get(), &got, 1), 1);  // which the process still has
+}
+
+TEST(Apart, ClosesForTheLastTime) {
+  Pipe pipe;
+  const int number = pipe.writing.get();
+  close_apart(std::move(pipe.writing));
+  EXPECT_EQ(::fcntl(number, F_GETFD), -1);
+  char got = 0;
+  EXPECT_EQ(::read(pipe.reading.get(), &got, 1), 0);  // the end, and not EAGAIN: nobody has it any more
+}
+
+}  // namespace
+}  // namespace oxbow
