@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "cli/size.h"
+#include "control/device_name.h"
 #include "os/read_file.h"
 
 namespace oxbow {
@@ -216,6 +217,10 @@ constexpr auto k_into_number = [](const Reader& reader, const Entry& entry, Serv
   return reader.number(entry, Most, out.*Member);
 };
 
+Done read_on_demand(const Reader& reader, const Entry& entry, ServedDeviceArguments& out) {
+  return reader.number(entry, k_max_on_demand, out.on_demand);
+}
+
 Done read_base_format(const Reader& reader, const Entry& entry, ServedDeviceArguments& out) {
   std::string format;
   if (auto done = reader.text(entry, format); !done) return done;
@@ -274,6 +279,7 @@ constexpr std::array k_device_keys{
     Key<Device>{"ram", k_into_device_optional<&Reader::size, &OfDevice::ram>},
     Key<Device>{"prealloc", k_into_device<&Reader::flag, &OfDevice::preallocate>},
     Key<Device>{"budget", k_into_device_optional<&Reader::size, &OfDevice::budget>},
+    Key<Device>{"on-demand", read_on_demand},
     Key<Device>{"file", k_into_device<&Reader::path, &OfDevice::file>},
     Key<Device>{"offset", k_into_device<&Reader::size, &OfDevice::offset>},
     Key<Device>{"length", k_into_device_optional<&Reader::size, &OfDevice::length>},
@@ -333,15 +339,16 @@ std::optional<Done> read_key(const Reader& reader, const Entry& entry, std::span
 }
 
 // What only makes sense beside something else: key, and what it needs.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 9> k_needs{{{"base", "overlay"},
-                                                                                {"repair", "cowloop"},
-                                                                                {"cowfile-32bit", "cowloop"},
-                                                                                {"overlay", "base"},
-                                                                                {"base-format", "base"},
-                                                                                {"prealloc", "ram"},
-                                                                                {"budget", "ram"},
-                                                                                {"offset", "file"},
-                                                                                {"length", "file"}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 10> k_needs{{{"base", "overlay"},
+                                                                                 {"repair", "cowloop"},
+                                                                                 {"cowfile-32bit", "cowloop"},
+                                                                                 {"overlay", "base"},
+                                                                                 {"base-format", "base"},
+                                                                                 {"prealloc", "ram"},
+                                                                                 {"budget", "ram"},
+                                                                                 {"on-demand", "ram"},
+                                                                                 {"offset", "file"},
+                                                                                 {"length", "file"}}};
 constexpr std::array<std::string_view, 6> k_kinds{"layer", "overlay", "ram", "file", "table", "cowloop"};
 
 // That a device is exactly one kind of device, with the keys that belong to it; its origin is where it says so.
@@ -356,6 +363,10 @@ Done check_kind(const Reader& reader, std::span<const Entry> entries, std::uint3
     if (given.contains(key) && !given.contains(needed))
       return reader.refuse(*given[key], fmt::format("makes no sense without {}", needed));
   }
+  for (const char* const each : {"prealloc", "read-only"}) {
+    if (given.contains("on-demand") && given.contains(each))
+      return reader.refuse(*given["on-demand"], fmt::format("makes no sense with {}", each));
+  }
   constexpr auto k_one = "a device is exactly one of layer, overlay, ram, file, table, cowloop";
   if (kinds.empty()) return reader.refuse(line, fmt::format("device: has none of them: {}", k_one));
   if (kinds.size() > 1)
@@ -366,7 +377,7 @@ Done check_kind(const Reader& reader, std::span<const Entry> entries, std::uint3
 
 Done read_name(const Reader& reader, std::span<const Entry> entries, std::uint32_t line, Device& device) {
   if (device.name.empty()) device.name = default_name(device.device);
-  const std::string why = wrong_name(device.name);
+  const std::string why = control::wrong_device_name(device.name);
   if (why.empty()) return {};
   const auto named = std::ranges::find(entries, "name", &Entry::key);
   return reader.refuse(named == entries.end() ? line : named->line, "name: " + why);
@@ -398,6 +409,7 @@ Done read_devices(const Reader& reader, const Entry& entry, std::vector<Device>&
     return reader.refuse(entry, "has to be [[device]], once for each device");
   std::map<std::string, std::uint32_t> lines;
   std::optional<std::uint32_t> default_line;
+  std::optional<std::uint32_t> on_demand_line;
   for (const toml::node& each : *tables) {
     auto device = read_device(reader, *each.as_table());
     if (!device) return std::unexpected(std::move(device.error()));
@@ -409,6 +421,10 @@ Done read_devices(const Reader& reader, const Entry& entry, std::vector<Device>&
     if (device->is_default && default_line)
       return reader.refuse(line, fmt::format("default: the device of line {} is it already", *default_line));
     if (device->is_default) default_line = line;
+    if (device->on_demand && on_demand_line)
+      return reader.refuse(line,
+                           fmt::format("on-demand: the device of line {} has it already", *on_demand_line));
+    if (device->on_demand) on_demand_line = line;
     out.push_back(std::move(*device));
   }
   return {};

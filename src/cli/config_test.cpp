@@ -156,11 +156,12 @@ TEST(Config, UnknownKeys) {
             " line 2: colour: is no key; the keys are nbd, tcp-plaintext, tls-certificates, tls-psk, "
             "tls-verify-peer, threads, poll, connections, "
             "handshake-limit, on-full, reserve, log, log-level, log-file, pid-file, live, and [[device]]");
-  EXPECT_EQ(refused_in_device("ram = 1\ncolour = \"red\""),
-            " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
-            "accept-base, allow-base, discard-live, ram, prealloc, budget, file, offset, length, table, "
-            "cowloop, repair, cowfile-32bit, name, description, fuse, loop, ublk, read-only, direct, "
-            "no-ring, default");
+  EXPECT_EQ(
+      refused_in_device("ram = 1\ncolour = \"red\""),
+      " line 3: colour: is no key of a device; its keys are layer, base, overlay, base-format, "
+      "accept-base, allow-base, discard-live, ram, prealloc, budget, on-demand, file, offset, length, table, "
+      "cowloop, repair, cowfile-32bit, name, description, fuse, loop, ublk, read-only, direct, "
+      "no-ring, default");
   EXPECT_TRUE(refused("\"a\\nb\" = 1\n").starts_with(" line 1: a?b: is no key;"));
 }
 
@@ -241,6 +242,7 @@ TEST(Config, ADeviceIsOneKindOfDevice) {
       {"overlay = \"a\"", "overlay: makes no sense without base"},
       {"base-format = \"raw\"", "base-format: makes no sense without base"},
       {"prealloc = true", "prealloc: makes no sense without ram"},
+      {"on-demand = 8", "on-demand: makes no sense without ram"},
       {"budget = 4096", "budget: makes no sense without ram"},
       {"offset = 4096", "offset: makes no sense without file"},
       {"length = 4096", "length: makes no sense without file"}};

@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "cli/command.h"
+#include "control/device_name.h"
 #include "os/absolute_path.h"
 #include "os/fd.h"
 #include "os/read_file.h"
@@ -18,13 +19,7 @@
 namespace oxbow {
 namespace {
 
-constexpr std::size_t k_longest_name = 64;
 constexpr std::size_t k_largest_table = std::size_t{64} << 20U;
-
-bool fits_name(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-         c == '-';
-}
 
 Result<TableSpec> read_table(int fd, const std::string& name) {
   auto text = read_all(fd, "cannot read table", name, k_largest_table);
@@ -165,18 +160,11 @@ std::string default_name(const DeviceArguments& arguments) {
   if (arguments.table == "-") return "table";
   const std::string cowfile = arguments.cowloop.empty() ? "" : arguments.cowloop[1];
   const std::string path = arguments.layer + arguments.overlay + arguments.file + arguments.table + cowfile;
-  std::string name = std::filesystem::path(path).stem().string().substr(0, k_longest_name - 1);
-  std::ranges::replace_if(name, [](char c) { return !fits_name(c); }, '_');
+  std::string name =
+      std::filesystem::path(path).stem().string().substr(0, control::k_longest_device_name - 1);
+  std::ranges::replace_if(name, [](char c) { return !control::fits_device_name(c); }, '_');
   if (name.empty() || name.front() == '.' || name.front() == '-') name.insert(0, 1, '_');
   return name;
-}
-
-std::string wrong_name(const std::string& name) {
-  if (name.empty()) return "a name is not empty";
-  if (name.size() > k_longest_name) return "a name has at most 64 characters";
-  if (!std::ranges::all_of(name, fits_name)) return "a name has only letters, digits and ._-";
-  if (name.front() == '.' || name.front() == '-') return "a name does not start with . or -";
-  return {};
 }
 
 }  // namespace oxbow

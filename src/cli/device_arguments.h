@@ -55,7 +55,5 @@ void check_device_arguments(const DeviceArguments& arguments);
 // A name for the device from what it is: the file's name without its extension, where it has one; only letters,
 // digits and "._-", so that it can be part of a file's name.
 [[nodiscard]] std::string default_name(const DeviceArguments& arguments);
-// Why `name` cannot be a device's name; empty when it can.
-[[nodiscard]] std::string wrong_name(const std::string& name);
 
 }  // namespace oxbow

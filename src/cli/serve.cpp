@@ -14,6 +14,7 @@ void add_serve(CLI::App& app, Chosen& chosen) {
   CLI::App& command = add_command(
       app, "serve", "Serve devices until SIGINT or SIGTERM",
       "{DEVICE [--name NAME] [--description TEXT] [--fuse PATH] [--loop] [--ublk] [--read-only] [--direct] "
+      "[--on-demand N] "
       "[--no-ring] | "
       "--config FILE} "
       "[--nbd ADDRESS "

@@ -7,14 +7,16 @@
 #include <utility>
 
 #include "cli/command.h"
+#include "control/device_name.h"
 
 namespace oxbow {
 namespace {
 
 // The options that say something about the DEVICE of the command line.
-constexpr std::array k_of_device{"--name",        "--description", "--fuse",         "--loop",
-                                 "--ublk",        "--read-only",   "--direct",       "--no-ring",
-                                 "--accept-base", "--allow-base",  "--discard-live", "--base-format"};
+constexpr std::array k_of_device{"--name",       "--description", "--fuse",       "--loop",
+                                 "--ublk",       "--read-only",   "--direct",     "--no-ring",
+                                 "--on-demand",  "--accept-base", "--allow-base", "--discard-live",
+                                 "--base-format"};
 
 constexpr std::uint32_t k_default_poll_us = 50;
 
@@ -105,6 +107,13 @@ void add_devices(CLI::App& command, ServeArguments& arguments) {
       "Show the device as a block device of the kernel's ublk driver, /dev/ublkbN, as oxbow-ublk(7) "
       "has it.");
   add_access(command, device);
+  add_number(command, "--on-demand", device.on_demand, k_max_on_demand, "N",
+             "With --ram: clients that ask for another name get a RAM disk of that name and size, up to N of "
+             "them; what all of them take together is limited by --budget, or by the memory that is "
+             "available.");
+  command.get_option("--on-demand")->needs("--ram");
+  command.get_option("--on-demand")->excludes("--prealloc");
+  command.get_option("--on-demand")->excludes("--read-only");
 }
 
 void add_addresses(CLI::App& command, ServerArguments& server) {
@@ -223,7 +232,8 @@ void add_process(CLI::App& command, ServeArguments& arguments) {
 void check_device(ServedDeviceArguments& device) {
   check_device_arguments(device.device);
   if (device.name.empty()) device.name = default_name(device.device);
-  if (const std::string why = wrong_name(device.name); !why.empty()) refuse_usage("--name", why);
+  if (const std::string why = control::wrong_device_name(device.name); !why.empty())
+    refuse_usage("--name", why);
 }
 
 template <typename T>

@@ -26,6 +26,7 @@ struct ServedDeviceArguments {
   bool direct = false;
   bool no_ring = false;
   bool is_default = false;
+  std::optional<std::uint32_t> on_demand;  // how many more RAM disks like it
   std::string origin;  // where a file says so ("vm.toml line 3"); empty on the command line
 };
 
@@ -73,6 +74,7 @@ struct ServeArguments {
 
 constexpr std::uint32_t k_max_connections = 65'536;
 constexpr std::uint32_t k_max_threads = 256;
+constexpr std::uint32_t k_max_on_demand = 1'024;
 constexpr std::uint32_t k_max_poll_us = 1'000'000;
 constexpr std::uint32_t k_max_handshake_seconds = 3'600;
 

@@ -51,6 +51,7 @@ Result<std::vector<control::DeviceToServe>> devices_to_serve(
                        .accept_base = each.device.accept_base,
                        .allow_bases = each.device.allow_bases,
                        .discard_live = each.device.discard_live,
+                       .on_demand = each.on_demand.value_or(0),
                        .origin = each.origin});
   }
   const auto chosen = std::ranges::find(given, true, &ServedDeviceArguments::is_default);

@@ -68,42 +68,44 @@ constexpr std::array<std::string_view, k_counters> k_help = {
 };
 
 void add_counters(Text& text, const Served& served) {
+  const auto devices = served.devices.all();
   std::vector<StatisticsSnapshot> counted;
-  for (const ServedDevice& device : served.devices) counted.push_back(device.device->statistics());
+  for (const ServedDevice& device : devices) counted.push_back(device.device->statistics());
   for (std::size_t i = 0; i < k_counters; ++i) {
     const std::string name = fmt::format("oxbow_device_{}_total", name_of(static_cast<Counter>(i)));
     text.family(name, "counter", k_help[i]);
-    for (std::size_t d = 0; d < served.devices.size(); ++d) {
-      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(served.devices[d].name), counted[d].values[i]);
+    for (std::size_t d = 0; d < devices.size(); ++d) {
+      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(devices[d].get().name), counted[d].values[i]);
     }
   }
 }
 
 void add_gauges(Text& text, const Served& served) {
   text.family("oxbow_device_size_bytes", "gauge", "Size of the device.");
-  for (const ServedDevice& device : served.devices) {
+  for (const ServedDevice& device : served.devices.all()) {
     text.print("oxbow_device_size_bytes{{device=\"{}\"}} {}\n", escaped(device.name), device.device->size());
   }
   text.family("oxbow_device_failed", "gauge",
               "1 once changes are refused until the device is served anew, else 0.");
-  for (const ServedDevice& device : served.devices) {
+  for (const ServedDevice& device : served.devices.all()) {
     text.print("oxbow_device_failed{{device=\"{}\"}} {}\n", escaped(device.name),
                state_of(device) == "failed" ? 1 : 0);
   }
   text.family("oxbow_device_suspended", "gauge", "1 while requests wait for a resume, else 0.");
-  for (const ServedDevice& device : served.devices) {
+  for (const ServedDevice& device : served.devices.all()) {
     text.print("oxbow_device_suspended{{device=\"{}\"}} {}\n", escaped(device.name),
                state_of(device) == "suspended" ? 1 : 0);
   }
 }
 
 void add_room(Text& text, const Served& served) {
+  const auto devices = served.devices.all();
   std::vector<std::optional<RoomStatus>> rooms;
-  for (const ServedDevice& device : served.devices) rooms.push_back(device.device->room());
+  for (const ServedDevice& device : devices) rooms.push_back(device.device->room());
   const auto family = [&](std::string_view name, std::string_view help, auto&& value) {
     text.family(name, "gauge", help);
     for (std::size_t d = 0; d < rooms.size(); ++d)
-      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(served.devices[d].name),
+      text.print("{}{{device=\"{}\"}} {}\n", name, escaped(devices[d].get().name),
                  rooms[d] ? value(*rooms[d]) : 0);
   };
   family("oxbow_device_paused", "1 while changes wait for room, else 0.",
@@ -118,7 +120,7 @@ void add_clients(Text& text, const Served& served) {
   if (served.server == nullptr) return;
   const std::vector<nbd::ClientStatus> clients = served.server->clients();
   text.family("oxbow_device_clients", "gauge", "Clients that use the device now.");
-  for (const ServedDevice& device : served.devices) {
+  for (const ServedDevice& device : served.devices.all()) {
     const auto uses = [&](const nbd::ClientStatus& client) {
       return client.serving && client.device == device.device;
     };
@@ -146,7 +148,7 @@ void add_histogram(Text& text, std::string_view labels, const LatencySnapshot::K
 void add_latencies(Text& text, const Served& served) {
   text.family("oxbow_device_latency_seconds", "histogram",
               "Time from the arrival of a request to the sending of its reply.");
-  for (const ServedDevice& device : served.devices) {
+  for (const ServedDevice& device : served.devices.all()) {
     const LatencySnapshot counted = device.device->latencies();
     for (std::size_t kind = 0; kind < k_request_kinds; ++kind) {
       const std::string labels = fmt::format(R"(device="{}",request="{}")", escaped(device.name),

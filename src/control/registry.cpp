@@ -137,7 +137,9 @@ std::vector<Record> scan(int directory, const std::string& path, bool clean) {
   std::vector<Record> living;
   for (const std::string& id : ids(directory, k_lock_suffix)) {
     UniqueFd file;
-    const Life life = life_of(directory, id, file);
+    Life life = life_of(directory, id, file);
+    // A living one may have written its record anew in between.
+    if (life == Life::gone) life = life_of(directory, id, file);
     if (life == Life::dead && clean) remove_files(directory, id);
     if (life != Life::alive || !file.valid()) continue;
     if (auto record = from_text(read_text(file.get()))) {
@@ -275,6 +277,30 @@ Result<Registration> Registration::make(const std::string& directory, std::vecto
     return std::unexpected(Error::from_errno("cannot write control record", directory, errno));
   }
   return made;
+}
+
+Result<void> Registration::add(const std::string& name, std::chrono::milliseconds patience) {
+  const std::string directory = record_.socket.substr(0, record_.socket.rfind('/'));
+  const UniqueFd lock = lock_directory(directory_.get(), patience);
+  if (!lock.valid()) {
+    return std::unexpected(
+        Error("cannot serve device", name, "another process has kept " + directory + " locked"));
+  }
+  if (auto free = check_names({name}, scan(directory_.get(), directory, false), directory); !free)
+    return free;
+  Record more = record_;
+  more.names.push_back(name);
+  auto record = write_record(directory_.get(), id_, more, directory);
+  if (!record) return std::unexpected(record.error());
+  const std::string fresh = with(id_, k_new_suffix);
+  if (::renameat(directory_.get(), fresh.c_str(), directory_.get(), with(id_, k_lock_suffix).c_str()) != 0) {
+    const int error = errno;
+    ::unlinkat(directory_.get(), fresh.c_str(), 0);
+    return std::unexpected(Error::from_errno("cannot write control record", directory, error));
+  }
+  lock_ = std::move(*record);
+  record_ = std::move(more);
+  return {};
 }
 
 Result<std::vector<Record>> list_records(const std::string& directory) {

@@ -47,6 +47,8 @@ class Registration {
   Registration& operator=(const Registration&) = delete;
   ~Registration();
 
+  // Takes one more name.
+  [[nodiscard]] Result<void> add(const std::string& name, std::chrono::milliseconds patience);
   [[nodiscard]] int socket() const noexcept { return socket_.get(); }
   [[nodiscard]] const Record& record() const noexcept { return record_; }
 

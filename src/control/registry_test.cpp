@@ -98,6 +98,36 @@ TEST(Registry, ANameHasOneHolder) {
   EXPECT_TRUE(Registration::make(directory.path(), {"more", "disk"}));
 }
 
+TEST(Registry, NamesMayComeLater) {
+  constexpr std::chrono::milliseconds patience(1000);
+  const ScratchDirectory directory;
+  {
+    auto made = Registration::make(directory.path(), {"one"});
+    ASSERT_TRUE(made) << made.error().text();
+    const auto other = Registration::make(directory.path(), {"other"});
+    ASSERT_TRUE(other) << other.error().text();
+    ASSERT_TRUE(made->add("two", patience));
+    EXPECT_THAT(made->record().names, testing::ElementsAre("one", "two"));
+    for (const char* taken : {"one", "two", "other"}) {
+      const auto again = made->add(taken, patience);
+      ASSERT_FALSE(again);
+      EXPECT_THAT(again.error().text(),
+                  testing::StartsWith(std::string("cannot serve device: ") + taken + ": process "));
+    }
+    const auto refused = Registration::make(directory.path(), {"two"});
+    ASSERT_FALSE(refused);
+    const auto listed = list_records(directory.path());
+    ASSERT_TRUE(listed) << listed.error().text();
+    ASSERT_EQ(listed->size(), 2U);
+    EXPECT_EQ(listed->front().names.size() + listed->back().names.size(), 3U);
+    const UniqueFd lock(::open(directory.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_EQ(::flock(lock.get(), LOCK_EX), 0);
+    EXPECT_EQ(made->add("three", std::chrono::milliseconds(20)).error().text(),
+              "cannot serve device: three: another process has kept " + directory.path() + " locked");
+  }
+  EXPECT_EQ(directory.files(), 0U);
+}
+
 TEST(Registry, TwoDevicesOfOneProcessHaveTwoNames) {
   const ScratchDirectory directory;
   const auto refused = Registration::make(directory.path(), {"a", "b", "a"});

@@ -32,8 +32,10 @@ Reply refuse(int status, std::string_view path, std::string why) {
 }
 
 const ServedDevice* find(const Served& served, std::string_view name) {
-  const auto found = std::ranges::find(served.devices, name, &ServedDevice::name);
-  return found == served.devices.end() ? nullptr : &*found;
+  for (const ServedDevice& device : served.devices.all()) {
+    if (device.name == name) return &device;
+  }
+  return nullptr;
 }
 
 // Nested deeper than any request needs: parsing and printing recurse.

@@ -35,7 +35,7 @@ Reply index(const Call& call) {
 
 Reply list(const Call& call) {
   Json devices = Json::array();
-  for (const ServedDevice& device : call.served.devices) devices.push_back(describe_briefly(device));
+  for (const ServedDevice& device : call.served.devices.all()) devices.push_back(describe_briefly(device));
   return json_reply({{"process", describe_process(call.served)}, {"devices", std::move(devices)}});
 }
 
@@ -165,8 +165,8 @@ Reply detach(const Call& call) {
   const auto is_kernels = [](const ServedDevice& each) {
     return each.kernel != nullptr && !each.kernel->paths().empty();
   };
-  const bool ends =
-      was_there && call.served.ends_when_detached && std::ranges::none_of(call.served.devices, is_kernels);
+  const bool ends = was_there && call.served.ends_when_detached &&
+                    std::ranges::none_of(call.served.devices.all(), is_kernels);
   if (ends) (void)::kill(::getpid(), SIGTERM);  // to itself, which can't fail
   if (detached) return json_reply({{"name", call.device->name}, {"ends", ends}});
   return error_reply(call.device->kernel->paths().empty() && was_there ? 500 : 409, detached.error());

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -33,10 +35,24 @@ struct ServedDevice {
   std::vector<std::string> uris;           // how clients reach it otherwise, one for each listener
 };
 
+// The devices of a process, to which more may come; those that are there stay as they are. A copy is the same devices.
+// Thread safety: any thread.
+class ServedDevices {
+ public:
+  ServedDevices();
+  void push_back(ServedDevice device);
+  // As of now.
+  [[nodiscard]] std::vector<std::reference_wrapper<const ServedDevice>> all() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
 // What one process serves, as the control server shows it. Everything pointed to is borrowed until the control
 // server has stopped. Thread safety: a value.
 struct Served {
-  std::vector<ServedDevice> devices;
+  ServedDevices devices;
   nbd::Server* server = nullptr;    // for its clients; may be null
   bool ends_when_detached = false;  // the process is asked to end once no device is the kernel's any more
   std::chrono::system_clock::time_point started;

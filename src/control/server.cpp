@@ -27,7 +27,7 @@ struct Server::Parts {
         http(router),
         connections(registration.socket(), http, k_limits, log) {}
 
-  const Served served;
+  Served served;
   Registration registration;
   Router router;
   Http http;
@@ -40,7 +40,7 @@ Server::~Server() = default;
 
 Result<std::unique_ptr<Server>> Server::start(Served served, const std::string& run_directory, Log* log) {
   std::vector<std::string> names;
-  for (const ServedDevice& device : served.devices) names.push_back(device.name);
+  for (const ServedDevice& device : served.devices.all()) names.push_back(device.name);
   auto place = Registration::make(run_directory, std::move(names));
   if (!place) return std::unexpected(place.error());
   return start(std::move(served), std::move(*place), log);
@@ -54,6 +54,12 @@ Result<std::unique_ptr<Server>> Server::start(Served served, Registration place,
   } catch (const std::system_error& error) {
     return std::unexpected(Error::from_errno("cannot start control server", where, error.code().value()));
   }
+}
+
+Result<void> Server::add(ServedDevice device, std::chrono::milliseconds patience) {
+  if (auto added = parts_->registration.add(device.name, patience); !added) return added;
+  parts_->served.devices.push_back(std::move(device));
+  return {};
 }
 
 void Server::stop() noexcept { parts_.reset(); }

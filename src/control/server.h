@@ -32,6 +32,9 @@ class Server {
   Server(Server&&) = delete;
   Server& operator=(Server&&) = delete;
 
+  // Takes the name of one more device and shows it from then on. Waits at most `patience` for others who take names.
+  // One call at a time, and none beside stop().
+  [[nodiscard]] Result<void> add(ServedDevice device, std::chrono::milliseconds patience);
   // No new requests; those being answered are finished, flushes included. Removes the socket and gives the
   // names up. Before the NBD server is destroyed and before devices are closed.
   void stop() noexcept;

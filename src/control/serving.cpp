@@ -8,8 +8,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <deque>
+#include <mutex>
 #include <utility>
+#include <variant>
 
+#include "control/device_name.h"
 #include "control/kernel_devices.h"
 #include "control/registry.h"
 #include "control/served.h"
@@ -29,6 +33,19 @@ Error at_origin(const std::string& origin, const Error& error) {
   return {origin + ": " + error.what(), error.where(), error.why()};
 }
 
+namespace {
+
+// A RAM disk that a client got by asking for it. Thread safety: none.
+struct MadeDevice {
+  OpenedDevice opened;
+  std::unique_ptr<DeviceFiles> files;
+};
+
+// For whoever takes names in the run directory just now; it is a thread that serves clients that waits.
+constexpr std::chrono::milliseconds k_patience(100);
+
+}  // namespace
+
 struct Serving::Parts {
   explicit Parts(ServingPlan&& planned) : plan(std::move(planned)) {}
 
@@ -36,6 +53,9 @@ struct Serving::Parts {
   Queue queue;
   std::vector<OpenedDevice> devices;                // as many of plan.devices as are open, in their order
   std::vector<std::unique_ptr<DeviceFiles>> files;  // of all of them
+  std::mutex making;
+  bool makes = false;           // guarded by making: RAM disks on demand
+  std::deque<MadeDevice> made;  // guarded by making
   std::unique_ptr<nbd::Server> server;
   std::vector<std::unique_ptr<fuse::FileExport>>
       shown;  // as many as plan.devices, null for those without a file
@@ -88,22 +108,27 @@ Error Serving::not_opened(const DeviceToServe& device, const Error& error) const
           error.why() + "; " + **left + ", which it was, was stopped, and all its requests fail"};
 }
 
+OpenOptions Serving::options_of(const DeviceToServe& device) const {
+  LiveSettings live = parts_->plan.live;
+  live.discard = device.discard_live;
+  return {.name = device.name,
+          .writable = !device.read_only,
+          .direct = device.direct,
+          .ring = device.ring,
+          .reserve_bytes = parts_->plan.reserve_bytes,
+          .on_full = parts_->plan.on_full,
+          .log = parts_->plan.log,
+          .accept_base = device.accept_base,
+          .allow_bases = device.allow_bases,
+          .live = std::move(live)};
+}
+
 Result<void> Serving::open_devices() {
   if (std::ranges::any_of(parts_->plan.devices, is_kernels)) depend_on_no_memory(parts_->plan.log);
-  const auto options_of = [this](const DeviceToServe& each) -> OpenOptions {
-    LiveSettings live = parts_->plan.live;
-    live.discard = each.discard_live;
-    return {.name = each.name,
-            .writable = !each.read_only,
-            .direct = each.direct,
-            .ring = each.ring,
-            .reserve_bytes = parts_->plan.reserve_bytes,
-            .on_full = parts_->plan.on_full,
-            .log = parts_->plan.log,
-            .accept_base = each.accept_base,
-            .allow_bases = each.allow_bases,
-            .live = std::move(live)};
-  };
+  for (DeviceToServe& each : parts_->plan.devices) {
+    auto* const ram = std::get_if<RamSpec>(&each.spec);
+    if (ram != nullptr && each.on_demand > 0) ram->shared = shared_ram_budget(*ram);
+  }
   for (const DeviceToServe& each : parts_->plan.devices) {
     auto opened = open_device(parts_->queue, each.spec, options_of(each));
     if (!opened) return std::unexpected(at_origin(each.origin, not_opened(each, opened.error())));
@@ -129,6 +154,11 @@ Result<void> Serving::open_server() {
   }
   auto exports = nbd::Exports::make(std::move(all));
   if (!exports) return std::unexpected(std::move(exports.error()));
+  for (const DeviceToServe& each : plan.devices) {
+    if (each.on_demand == 0) continue;
+    exports->make_on_demand(
+        [this, &each](std::string_view name) { return make_on_demand(each, std::string(name)); });
+  }
   parts_->server = std::make_unique<nbd::Server>(std::move(*exports), plan.nbd);
   for (const AddressToServe& each : plan.addresses) {
     if (auto listening = parts_->server->listen(each.address); !listening)
@@ -220,8 +250,55 @@ Result<void> Serving::add_ublk_device(std::size_t device) {
   return {};
 }
 
+Result<nbd::Export> Serving::add_device(DeviceToServe device) {
+  // Rare, and on a thread that has no queue for it.
+  Queue queue;
+  auto opened = open_device(queue, device.spec, options_of(device));
+  if (!opened) return std::unexpected(std::move(opened.error()));
+  MadeDevice& made = parts_->made.emplace_back(std::move(*opened), nullptr);
+  made.files = std::make_unique<DeviceFiles>(made.opened, device.spec, options_of(device));
+  Device* const served = made.opened.device.get();
+  if (parts_->control) {
+    auto shown = parts_->control->add({.name = device.name,
+                                       .source = device.source,
+                                       .device = served,
+                                       .files = made.files.get(),
+                                       .uris = nbd_uris(device.name)},
+                                      k_patience);
+    if (!shown) {
+      parts_->made.pop_back();
+      return std::unexpected(std::move(shown.error()));
+    }
+  }
+  return nbd::Export{.name = device.name, .device = served, .description = device.description};
+}
+
+std::expected<nbd::Export, std::string> Serving::make_on_demand(const DeviceToServe& like,
+                                                                const std::string& name) {
+  if (std::string why = wrong_device_name(name); !why.empty()) return std::unexpected(std::move(why));
+  const std::scoped_lock alone(parts_->making);
+  if (!parts_->makes) return std::unexpected("none is made now");
+  if (parts_->made.size() >= like.on_demand) return std::unexpected("no more are made on demand");
+  DeviceToServe device = like;
+  device.name = name;
+  std::string why;
+  try {
+    auto added = add_device(std::move(device));
+    if (added) return std::move(*added);
+    why = added.error().text();
+  } catch (const std::exception& error) {  // memory, or threads
+    why = error.what();
+  }
+  // The reasons may name other processes, which are none of a client's business.
+  if (Log* const log = parts_->plan.log)
+    log->write(LogLevel::warning, "serve", "no RAM disk " + name + " on demand: " + why);
+  return std::unexpected("it can't be made");
+}
+
 Result<void> Serving::open_control() {
   const ServingPlan& plan = parts_->plan;
+  const std::scoped_lock making(parts_->making);
+  parts_->makes = true;
   if (!parts_->registration) return {};
   Served served;
   served.ends_when_detached = plan.ends_when_detached;
@@ -259,16 +336,20 @@ std::string Serving::kernel_users() const {
   return all;
 }
 
-std::vector<std::string> Serving::uris_of(std::size_t device) const {
-  const auto& devices = parts_->plan.devices;
-  // With one device there is nothing to choose, and its URI stays short.
-  const std::string export_name = devices.size() == 1 ? "" : devices[device].name;
+std::vector<std::string> Serving::nbd_uris(const std::string& export_name) const {
   std::vector<std::string> uris;
   for (std::size_t i = 0; i < parts_->server->listeners(); ++i) {
     std::string uri = parts_->server->uri(export_name, i);
     // A name of several addresses has several sockets, all with the same URI.
     if (uris.empty() || uris.back() != uri) uris.push_back(std::move(uri));
   }
+  return uris;
+}
+
+std::vector<std::string> Serving::uris_of(std::size_t device) const {
+  const auto& devices = parts_->plan.devices;
+  // With one device there is nothing to choose, and its URI stays short.
+  std::vector<std::string> uris = nbd_uris(devices.size() == 1 ? "" : devices[device].name);
   if (const auto& shown = parts_->shown[device]) uris.push_back(shown->uri());
   return uris;
 }
@@ -276,8 +357,14 @@ std::vector<std::string> Serving::uris_of(std::size_t device) const {
 void Serving::stop(const std::function<void(const Error&)>& failed) {
   // Whoever waits for room would wait for ever; what is held back on their behalf goes on.
   for (OpenedDevice& each : parts_->devices) each.device->give_up_waiting();
+  {
+    const std::scoped_lock making(parts_->making);
+    parts_->makes = false;
+  }
+  for (MadeDevice& each : parts_->made) each.opened.device->give_up_waiting();
   // What waits while a device is suspended is answered before its clients go.
   for (const auto& each : parts_->files) each->stop(parts_->queue);
+  for (MadeDevice& each : parts_->made) each.files->stop(parts_->queue);
   if (parts_->control) parts_->control->stop();
   // While all that is below them still answers.
   for (const auto& each : parts_->kernel) each->stop(failed);
@@ -287,6 +374,8 @@ void Serving::stop(const std::function<void(const Error&)>& failed) {
     if (auto stopped = each->stop(); !stopped) failed(stopped.error());
   }
   parts_->files.clear();
+  // RAM disks, which end with the process: there is nothing to be made durable.
+  parts_->made.clear();
   for (OpenedDevice& each : std::exchange(parts_->devices, {})) {
     if (const IoStatus closed = each.device->close(parts_->queue); !closed.ok())
       failed(Error::from_errno("cannot close device", each.device->name(), closed.error_number()));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <expected>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -30,6 +32,8 @@ struct DeviceToServe {
   bool accept_base = false;
   std::vector<std::string> allow_bases = {};
   bool discard_live = false;
+  // Of a RAM disk, one of them at most: how many more like it clients get by asking for other names.
+  std::uint32_t on_demand = 0;
   std::string origin;  // where it was asked for ("vm.toml line 3"), to begin errors with; may be empty
 };
 
@@ -97,6 +101,12 @@ class Serving {
   [[nodiscard]] Result<void> add_ublk_device(std::size_t device);
   [[nodiscard]] Result<void> open_control();
   [[nodiscard]] std::vector<std::string> uris_of(std::size_t device) const;
+  [[nodiscard]] std::vector<std::string> nbd_uris(const std::string& export_name) const;
+  [[nodiscard]] OpenOptions options_of(const DeviceToServe& device) const;
+  // Called by threads that serve clients. The error is for them.
+  [[nodiscard]] std::expected<nbd::Export, std::string> make_on_demand(const DeviceToServe& like,
+                                                                       const std::string& name);
+  [[nodiscard]] Result<nbd::Export> add_device(DeviceToServe device);
 
   std::unique_ptr<Parts> parts_;
   std::vector<std::string> uris_;

@@ -92,8 +92,10 @@ Opened open_target(OpenContext& context, const RamSpec& spec) {
   if (spec.size_bytes == 0) return std::unexpected(refuse("RAM disk", "its size is 0"));
   const auto budget = ram_budget(spec, spec.size_bytes);
   if (!budget) return std::unexpected(budget.error());
-  auto store = RamStore::create(
-      {.size_bytes = spec.size_bytes, .budget_bytes = *budget, .preallocate = spec.preallocate});
+  auto store = RamStore::create({.size_bytes = spec.size_bytes,
+                                 .budget_bytes = *budget,
+                                 .preallocate = spec.preallocate,
+                                 .shared = spec.shared});
   if (!store) return std::unexpected(store.error());
   const Range all{0, spec.size_bytes};
   return std::make_shared<LinearTarget>(std::move(*store), "ram", all, context.writable);
@@ -173,6 +175,12 @@ Result<std::uint64_t> ram_budget(const RamSpec& spec, std::uint64_t size_bytes, 
   const std::uint64_t most_pages = (room - kept_free(room)) / k_ram_page_bytes;
   if (spec.preallocate || whole <= most_pages * k_ram_page_bytes) return whole;
   return std::max(most_pages, std::uint64_t{1}) * k_ram_page_bytes;
+}
+
+std::shared_ptr<PageBudget> shared_ram_budget(const RamSpec& spec) {
+  const std::uint64_t available = available_memory_bytes();
+  const std::uint64_t bytes = spec.budget_bytes.value_or(available - kept_free(available));
+  return std::make_shared<PageBudget>(std::max(bytes / k_ram_page_bytes, std::uint64_t{1}));
 }
 
 namespace {

@@ -21,6 +21,7 @@ namespace oxbow {
 
 class FileStore;
 class OpenStores;
+class PageBudget;
 
 // A layer; its chain comes from its own record.
 struct LayerSpec {
@@ -40,7 +41,11 @@ struct RamSpec {
   bool preallocate = false;
   // At least a page, and no more than there is; without it, as much as the size takes and there is.
   std::optional<std::uint64_t> budget_bytes = std::nullopt;
+  std::shared_ptr<PageBudget> shared = nullptr;  // what it and others may take together; null: it is alone
 };
+
+// What several RAM disks like that one may take together: its budget, or else what memory has room for.
+[[nodiscard]] std::shared_ptr<PageBudget> shared_ram_budget(const RamSpec& spec);
 
 // How much memory the contents of a RAM disk of `size_bytes` may take, in whole pages: what was asked for, or else what
 // the memory that is available now leaves of its size. `held_bytes` it has already. Refuses what memory has no room

@@ -7,6 +7,7 @@
 #include "cli/cowloop/words.h"
 #include "cli/detach.h"
 #include "cli/serve_process.h"
+#include "control/device_name.h"
 
 namespace oxbow::cowloop_commands {
 namespace {
@@ -41,7 +42,7 @@ int activate(const Call& call) {
     const std::string_view wanted = call.argv[4];
     device.name = wanted.substr(wanted.rfind('/') + 1);
   }
-  if (const std::string why = wrong_name(device.name); !why.empty()) {
+  if (const std::string why = control::wrong_device_name(device.name); !why.empty()) {
     complain(call, Error("cannot use name", device.name, why));
     return k_failed;
   }

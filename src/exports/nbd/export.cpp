@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <deque>
+#include <iterator>
+#include <mutex>
 #include <utility>
 
 #include "device/device.h"
@@ -55,10 +58,43 @@ Result<Exports> Exports::make(std::vector<Export> exports) {
   return Exports(std::move(exports));
 }
 
+struct Exports::State {
+  mutable std::mutex mutex;
+  std::deque<Export> exports;  // guarded by mutex; those that are there stay as they are
+  Maker maker;
+};
+
+Exports::Exports(std::vector<Export> exports) : state_(std::make_shared<State>()) {
+  std::ranges::move(exports, std::back_inserter(state_->exports));
+}
+
+void Exports::make_on_demand(Maker maker) { state_->maker = std::move(maker); }
+
+const Export* Exports::find_locked(std::string_view name) const noexcept {
+  const auto found = std::ranges::find(state_->exports, name, &Export::name);
+  if (found != state_->exports.end()) return &*found;
+  return name.empty() ? &state_->exports.front() : nullptr;
+}
+
 const Export* Exports::find(std::string_view name) const noexcept {
-  const auto found = std::ranges::find(exports_, name, &Export::name);
-  if (found != exports_.end()) return &*found;
-  return name.empty() ? &exports_.front() : nullptr;
+  const std::scoped_lock lock(state_->mutex);
+  return find_locked(name);
+}
+
+std::expected<const Export*, std::string> Exports::find_or_make(std::string_view name) const {
+  const std::scoped_lock lock(state_->mutex);
+  if (const Export* const found = find_locked(name)) return found;
+  if (!state_->maker) return std::unexpected(std::string());
+  auto made = state_->maker(name);
+  if (!made) return std::unexpected(std::move(made.error()));
+  return &state_->exports.emplace_back(std::move(*made));
+}
+
+std::vector<const Export*> Exports::all() const {
+  const std::scoped_lock lock(state_->mutex);
+  std::vector<const Export*> all;
+  for (const Export& each : state_->exports) all.push_back(&each);
+  return all;
 }
 
 }  // namespace oxbow::nbd

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+#include <expected>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,18 +31,28 @@ struct Export {
 };
 
 // What one server offers: at least one export, names all different. Clients that give no name get the one
-// without a name, or else the first. Thread safety: immutable.
+// without a name, or else the first. Exports stay where they are, and more may come.
+// Thread safety: find, find_or_make and all from any thread; the rest before any client is there.
 class Exports {
  public:
   [[nodiscard]] static Result<Exports> make(std::vector<Export> exports);
 
+  // Makes an export of a name that clients ask for and that there is none of, or says why not. Called by the thread
+  // that serves the client, one call at a time.
+  using Maker = std::function<std::expected<Export, std::string>(std::string_view name)>;
+  void make_on_demand(Maker maker);
+
   // Null when there is none of that name.
   [[nodiscard]] const Export* find(std::string_view name) const noexcept;
-  [[nodiscard]] std::span<const Export> all() const noexcept { return exports_; }
+  // Of a client that is about to use it; the error is why there is none, and may be empty.
+  [[nodiscard]] std::expected<const Export*, std::string> find_or_make(std::string_view name) const;
+  [[nodiscard]] std::vector<const Export*> all() const;
 
  private:
-  explicit Exports(std::vector<Export> exports) noexcept : exports_(std::move(exports)) {}
-  std::vector<Export> exports_;
+  struct State;
+  explicit Exports(std::vector<Export> exports);
+  [[nodiscard]] const Export* find_locked(std::string_view name) const noexcept;
+  std::shared_ptr<State> state_;
 };
 
 }  // namespace oxbow::nbd

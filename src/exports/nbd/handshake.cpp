@@ -193,8 +193,9 @@ void Handshake::answer(ReplyType type, std::string_view text) { put_option_reply
 // The one option whose answer has no place for an error.
 void Handshake::export_name(std::string_view name) {
   if (const auto no = refused()) return close(no->why);
-  const Export* found = exports_.find(name);
-  if (found == nullptr) return close("the client asked for an export that does not exist");
+  const auto wanted = exports_.find_or_make(name);
+  if (!wanted) return close("the client asked for an export that does not exist");
+  const Export* const found = *wanted;
   put(out_, found->device->size());
   put(out_, found->transmission_flags(structured_));
   if (!no_zeroes_) out_.resize(out_.size() + k_reserved_zeroes);
@@ -203,26 +204,27 @@ void Handshake::export_name(std::string_view name) {
 }
 
 // Null once the client has been told that there is no such export.
-const Export* Handshake::find_or_answer(std::string_view name) {
-  const Export* found = nullptr;
+const Export* Handshake::find_or_answer(std::string_view name, bool to_use) {
   if (name.size() > k_max_string_bytes) {
     answer(ReplyType::error_too_big, "an export's name has at most 4096 bytes");
   } else if (name.find('\0') != std::string_view::npos) {
     answer(ReplyType::error_invalid, "an export's name has no zero bytes");
   } else {
-    found = exports_.find(name);
-    if (found == nullptr) {
-      answer(ReplyType::error_unknown, "there is no export '" + std::string(name.substr(0, 256)) + "'");
-    }
+    const Export* const there = exports_.find(name);
+    if (there != nullptr) return there;
+    const auto made = to_use ? exports_.find_or_make(name) : std::unexpected(std::string());
+    if (made) return *made;
+    answer(ReplyType::error_unknown, "there is no export '" + std::string(name.substr(0, 256)) + "'" +
+                                         (made.error().empty() ? "" : ": " + made.error()));
   }
-  return found;
+  return nullptr;
 }
 
 void Handshake::info() {
   const auto wanted = decode_info_request(data_);
   if (!wanted)
     return answer(ReplyType::error_invalid, "the lengths in the option's data do not fit together");
-  const Export* found = find_or_answer(wanted->name);
+  const Export* found = find_or_answer(wanted->name, option_ == Option::go);
   if (found == nullptr) return;
   put_infos(out_, option_, *found, *wanted, structured_);
   answer(ReplyType::ack);
@@ -234,12 +236,12 @@ void Handshake::info() {
 
 void Handshake::list() {
   if (!data_.empty()) return answer(ReplyType::error_invalid, "the option LIST has no data");
-  for (const Export& each : exports_.all()) {
+  for (const Export* const each : exports_.all()) {
     put_option_reply(out_, option_, ReplyType::server,
-                     static_cast<std::uint32_t>(4 + each.name.size() + each.description.size()));
-    put(out_, static_cast<std::uint32_t>(each.name.size()));
-    put(out_, each.name);
-    put(out_, each.description);
+                     static_cast<std::uint32_t>(4 + each->name.size() + each->description.size()));
+    put(out_, static_cast<std::uint32_t>(each->name.size()));
+    put(out_, each->name);
+    put(out_, each->description);
   }
   answer(ReplyType::ack);
 }
@@ -259,7 +261,7 @@ void Handshake::meta_context() {
   const auto wanted = decode_context_request(data_);
   if (!wanted)
     return answer(ReplyType::error_invalid, "the lengths in the option's data do not fit together");
-  const Export* found = find_or_answer(wanted->name);
+  const Export* found = find_or_answer(wanted->name, !listing);
   if (found == nullptr) return;
   const bool everything = listing && wanted->queries == 0;
   Contexts matching{.allocation = everything, .depth = everything};

@@ -73,7 +73,8 @@ class Handshake {
   [[nodiscard]] std::optional<Refused> refused() const noexcept;
   void accepted_option();
   void export_name(std::string_view name);
-  [[nodiscard]] const Export* find_or_answer(std::string_view name);
+  // `to_use`: it may be made for that.
+  [[nodiscard]] const Export* find_or_answer(std::string_view name, bool to_use);
   void info();
   void list();
   void structured_reply();

@@ -166,7 +166,7 @@ TEST_F(NbdHandshake, NamesOf4096BytesAreServed) {
     Handshake handshake(exports);
     (void)handshake.feed(flags(3) + in);
     EXPECT_EQ(handshake.state(), k_transmission);
-    EXPECT_EQ(handshake.negotiated().served, exports.all().data());
+    EXPECT_EQ(handshake.negotiated().served, exports.all().front());
   }
 }
 
@@ -281,6 +281,28 @@ TEST(NbdExports, DefaultIsTheOneWithoutANameOrTheFirst) {
   const auto with_default =
       *Exports::make({{.name = "a", .device = &device.device}, {.name = "", .device = &device.device}});
   EXPECT_EQ(with_default.find("")->name, "");
+}
+
+TEST(NbdExports, ArriveOnDemandAndStayWhereTheyAre) {
+  TestDevice device(4096);
+  Exports exports = *Exports::make({{.name = "a", .device = &device.device}});
+  const Export* const first = exports.find("a");
+  EXPECT_EQ(exports.find_or_make("b").error(), "") << "nobody makes any";
+  int made = 0;
+  exports.make_on_demand([&](std::string_view name) -> std::expected<Export, std::string> {
+    if (name == "x") return std::unexpected("it is an x");
+    ++made;
+    return Export{.name = std::string(name), .device = &device.device};
+  });
+  EXPECT_EQ(exports.find_or_make("x").error(), "it is an x");
+  EXPECT_EQ(exports.find("b"), nullptr) << "looking makes nothing";
+  for (const char* name : {"b", "c", "d", "b"}) EXPECT_EQ((*exports.find_or_make(name))->name, name);
+  EXPECT_EQ(made, 3);
+  EXPECT_EQ(*exports.find_or_make("b"), exports.find("b"));
+  EXPECT_EQ(*exports.find_or_make(""), first);
+  EXPECT_EQ(exports.find("a"), first);
+  ASSERT_EQ(exports.all().size(), 4U);
+  EXPECT_EQ(exports.all().back()->name, "d");
 }
 
 TEST(NbdExports, MistakesAreNamed) {

@@ -24,8 +24,8 @@ constexpr std::uint64_t k_most_bytes = std::uint64_t{1} << 62;
 RamStore::RamStore(const RamOptions& options) noexcept
     : options_(options),
       size_(options.size_bytes),
-      budget_(options.budget_bytes == 0 ? PageBudget::k_unlimited : options.budget_bytes / k_ram_page_bytes) {
-}
+      budget_(options.budget_bytes == 0 ? PageBudget::k_unlimited : options.budget_bytes / k_ram_page_bytes,
+              options.shared) {}
 
 Result<std::shared_ptr<RamStore>> RamStore::create(const RamOptions& options) {
   const std::string where = bytes_text(options.size_bytes);

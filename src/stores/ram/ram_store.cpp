@@ -230,7 +230,7 @@ std::span<std::byte> RamStore::memory(Range range) noexcept {
 
 std::optional<std::uint64_t> RamStore::free_bytes() const noexcept {
   if (budget_.limit() == PageBudget::k_unlimited) return std::nullopt;
-  return (budget_.limit() - budget_.used()) * k_ram_page_bytes;
+  return budget_.left() * k_ram_page_bytes;
 }
 
 StoreFacts RamStore::facts() const {

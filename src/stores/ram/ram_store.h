@@ -22,6 +22,8 @@ struct RamOptions {
   std::uint64_t size_bytes = 0;
   std::uint64_t budget_bytes = 0;  // at most so much memory for contents, in whole pages; 0: no limit
   bool preallocate = false;        // all memory up front; it is never given back
+  std::shared_ptr<PageBudget> shared =
+      nullptr;  // a limit for several together, besides the own one; may be null
 };
 
 // Bytes in memory, sparse: a 4 KiB page takes memory from its first write until it is discarded. Every

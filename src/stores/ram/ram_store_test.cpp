@@ -359,5 +359,24 @@ TEST(RamStore, DiscardsRacingOverwritesLeaveNothingBehind) {
 }
 #endif
 
+TEST(PageBudget, WhatIsSharedCountsForAll) {
+  const auto shared = std::make_shared<PageBudget>(10);
+  PageBudget one(8, shared);
+  {
+    PageBudget other(8, shared);
+    EXPECT_TRUE(one.charge(6));
+    EXPECT_FALSE(one.charge(3)) << "its own limit";
+    EXPECT_EQ(shared->used(), 6U) << "and nothing stays charged";
+    EXPECT_EQ(other.left(), 4U);
+    EXPECT_FALSE(other.charge(5)) << "that of all";
+    EXPECT_TRUE(other.charge(4));
+    EXPECT_EQ(one.left(), 0U);
+    one.give_back(1);
+    EXPECT_EQ(other.left(), 1U);
+  }
+  EXPECT_EQ(shared->used(), 5U) << "what ends gives back";
+  EXPECT_EQ(one.left(), 3U);
+}
+
 }  // namespace
 }  // namespace oxbow
