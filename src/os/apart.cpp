@@ -19,8 +19,10 @@ namespace {
 int keep_only(int fd) noexcept {
   const auto number = static_cast<unsigned>(fd);
   if (::unshare(CLONE_FILES) != 0) return errno;
-  if (number > 0 && ::close_range(0, number - 1, 0) != 0) return errno;
-  return ::close_range(number + 1, ~0U, 0) == 0 ? 0 : errno;
+  // From here on it has a table of its own; closing what is open there can't fail.
+  if (number > 0) (void)::close_range(0, number - 1, 0);
+  (void)::close_range(number + 1, ~0U, 0);
+  return 0;
 }
 
 }  // namespace
@@ -30,7 +32,9 @@ int run_apart(int fd, const std::function<int(int fd)>& work) noexcept {
   try {
     std::thread([&] {
       result = keep_only(fd);
-      if (result == 0) result = work(fd);
+      if (result != 0) return;
+      result = work(fd);
+      (void)::close(fd);  // its own, and before it is waited for: a thread that has ended may still have it
     }).join();
   } catch (const std::system_error& failure) {
     return failure.code().value();
@@ -43,10 +47,10 @@ void close_apart(UniqueFd fd) noexcept {
     std::latch kept(1);
     std::latch closed(1);
     std::thread other([&, number = fd.get()] {
-      (void)keep_only(number);  // where that fails it shares the table, and the descriptor is closed here
+      const bool own = keep_only(number) == 0;
       kept.count_down();
       closed.wait();
-      // It is closed with the thread, for the last time.
+      if (own) (void)::close(number);  // for the last time
     });
     kept.wait();
     fd.reset();
