@@ -77,8 +77,8 @@ TEST_F(HttpTest, StatusTableSyncAndMetrics) {
   EXPECT_EQ(body_of(get("/v1/devices/disk"))["statistics"]["flushes"], 0);
   EXPECT_EQ(body_of(get("/v1/devices/d%69sk"))["name"], "disk");
   const auto table = body_of(get("/v1/devices/disk/table"));
-  EXPECT_EQ(table["table"], nlohmann::json::array({"0 2048 linear ram 0"}));
-  EXPECT_EQ(table["info"], nlohmann::json::array({"0 2048 linear"}));
+  EXPECT_EQ(table["table"], nlohmann::json::array({"0 2048 ram"}));
+  EXPECT_EQ(table["info"], nlohmann::json::array({"0 2048 ram"}));
   EXPECT_EQ(body_of(post("/v1/devices/disk/sync", ""))["durable"], true);
   EXPECT_EQ(body_of(post("/v1/devices/disk/sync", " {} "))["durable"], true);
   EXPECT_EQ(body_of(get("/v1/devices/disk"))["statistics"]["flushes"], 2);

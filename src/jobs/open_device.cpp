@@ -22,6 +22,7 @@
 #include "targets/cowloop/pair_checks.h"
 #include "targets/file/file_target.h"
 #include "targets/linear/file_range.h"
+#include "targets/linear/ram_target.h"
 #include "targets/packed/open_packed.h"
 #include "targets/registry.h"
 #include "targets/table/table_target.h"
@@ -97,8 +98,7 @@ Opened open_target(OpenContext& context, const RamSpec& spec) {
                                  .preallocate = spec.preallocate,
                                  .shared = spec.shared});
   if (!store) return std::unexpected(store.error());
-  const Range all{0, spec.size_bytes};
-  return std::make_shared<LinearTarget>(std::move(*store), "ram", all, context.writable);
+  return std::make_shared<RamTarget>(std::move(*store), context.writable);
 }
 
 Opened open_target(OpenContext& context, const FileSpec& spec) {

@@ -14,7 +14,7 @@
 #include "targets/cow/cow_target.h"
 #include "targets/cow/layer_edit.h"
 #include "targets/error/error_target.h"
-#include "targets/linear/linear_target.h"
+#include "targets/linear/ram_target.h"
 
 namespace oxbow {
 namespace {
@@ -219,8 +219,7 @@ Result<void> DeviceFiles::resize_ram(const std::shared_ptr<RamStore>& store, std
   if (error == ENOMEM || error == EFBIG)
     return std::unexpected(refusal("it does not fit into this process's address space, or into memory"));
   if (error != 0) return std::unexpected(refusal(std::strerror(error)));
-  put(std::make_shared<LinearTarget>(store, "ram", Range{0, size_bytes}, options_.writable),
-      !options_.writable, {});
+  put(std::make_shared<RamTarget>(store, options_.writable), !options_.writable, {});
   return {};
 }
 

@@ -440,6 +440,8 @@ class RefusedTest(LiveTableTest):
 
     def ram(self):
         self.serve("--ram", "1M", "--name", "ram")
+        self.assertEqual(self.succeed("table", "ram"), "0 2048 ram\n")
+        self.assertEqual(self.succeed("table", "ram", "--info"), "0 2048 ram\n")
         return "ram"
 
     def test_what_would_take_something_from_a_client(self):
