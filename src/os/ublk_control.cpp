@@ -17,6 +17,7 @@ namespace oxbow::ublk {
 namespace {
 
 constexpr auto k_path = "/dev/ublk-control";
+constexpr std::chrono::milliseconds k_removal(1'000);
 constexpr std::uint64_t k_needed = k_encoded_commands;
 // What every driver knows; what is behind it in theirs is of kinds that are not set.
 constexpr std::uint32_t k_parameter_bytes = offsetof(Parameters, pad1);
@@ -50,33 +51,44 @@ class KernelLink final : public ControlLink {
     return {};
   }
 
-  [[nodiscard]] int run(std::uint32_t operation, const ControlCommand& command) noexcept override {
+  [[nodiscard]] int run(std::uint32_t operation, const ControlCommand& command,
+                        std::chrono::milliseconds patience) noexcept override {
     io_uring_sqe* const sqe = ::io_uring_get_sqe(&ring_);
     if (sqe == nullptr) return -EBUSY;
     std::memset(sqe, 0, 2 * sizeof(*sqe));
     sqe->opcode = IORING_OP_URING_CMD;
     sqe->fd = fd_.get();
     sqe->cmd_op = operation;
+    sqe->user_data = ++number_;
     std::memcpy(sqe->cmd, &command, sizeof(command));
     int submitted = 0;
     do {
       submitted = ::io_uring_submit(&ring_);
     } while (submitted == -EINTR);
-    if (submitted < 0) return submitted;
-    io_uring_cqe* cqe = nullptr;
-    int waited = 0;
-    do {
-      waited = ::io_uring_wait_cqe(&ring_, &cqe);
-    } while (waited == -EINTR);
-    if (waited < 0) return waited;
-    const int answer = cqe->res;
-    ::io_uring_cqe_seen(&ring_, cqe);
-    return answer;
+    return submitted < 0 ? submitted : wait(patience);
   }
 
  private:
+  [[nodiscard]] int wait(std::chrono::milliseconds patience) noexcept {
+    const bool for_ever = patience == std::chrono::milliseconds::max();
+    __kernel_timespec time{};
+    if (!for_ever) time = {.tv_sec = patience.count() / 1000, .tv_nsec = patience.count() % 1000 * 1'000'000};
+    while (true) {
+      io_uring_cqe* cqe = nullptr;
+      const int waited = ::io_uring_wait_cqe_timeout(&ring_, &cqe, for_ever ? nullptr : &time);
+      if (waited == -EINTR) continue;
+      if (waited < 0) return waited;
+      const int answer = cqe->res;
+      // Else to one that was not waited for any more.
+      const bool ours = cqe->user_data == number_;
+      ::io_uring_cqe_seen(&ring_, cqe);
+      if (ours) return answer;
+    }
+  }
+
   UniqueFd fd_;
   io_uring ring_{.ring_fd = -1};
+  std::uint64_t number_ = 0;  // of the last command
 };
 
 std::string why(int error) {
@@ -125,7 +137,7 @@ Result<void> Control::told(const char* what, std::uint32_t device, int answer) c
 }
 
 int Control::run(std::uint32_t operation, std::uint32_t device, std::span<std::byte> bytes, bool with_path,
-                 std::uint64_t data) {
+                 std::uint64_t data, std::chrono::milliseconds patience) {
   const std::string path = with_path ? character_path(device) : "";
   std::vector<std::byte> all(path.size() + bytes.size());
   std::memcpy(all.data(), path.data(), path.size());
@@ -135,7 +147,7 @@ int Control::run(std::uint32_t operation, std::uint32_t device, std::span<std::b
                                .address = all.empty() ? 0 : reinterpret_cast<std::uint64_t>(all.data()),
                                .data = data,
                                .path_length = static_cast<std::uint16_t>(path.size())};
-  const int answer = link_->run(operation, command);
+  const int answer = link_->run(operation, command, patience);
   std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(path.size()), bytes.size(), bytes.begin());
   return answer;
 }
@@ -143,11 +155,11 @@ int Control::run(std::uint32_t operation, std::uint32_t device, std::span<std::b
 // The driver wants the path of the character device in front of everything that is asked about a device that an
 // unprivileged user owns, and of no other.
 int Control::run_on(std::uint32_t operation, std::uint32_t device, std::span<std::byte> bytes,
-                    std::uint64_t data) {
+                    std::uint64_t data, std::chrono::milliseconds patience) {
   DeviceInfo info;
   const int known = run(k_get_device_info, device, bytes_of(info), true, 0);
   if (known < 0) return known;
-  return run(operation, device, bytes, (info.flags & k_unprivileged) != 0, data);
+  return run(operation, device, bytes, (info.flags & k_unprivileged) != 0, data, patience);
 }
 
 Result<std::uint64_t> Control::features() {
@@ -195,7 +207,12 @@ Result<void> Control::stop(std::uint32_t device) {
 
 Result<void> Control::remove(std::uint32_t device) {
   int answer = run_on(k_remove_device_async, device, {}, 0);
-  if (answer == -EOPNOTSUPP) answer = run_on(k_remove_device, device, {}, 0);
+  // An older driver does not know it; Linux 6.12 refuses it to who owns an unprivileged device. The other one waits until
+  // nobody has the device open: it is done in the kernel whether somebody waits with it or not.
+  if (answer == -EOPNOTSUPP || answer == -EINVAL) {
+    answer = run_on(k_remove_device, device, {}, 0, k_removal);
+    if (answer == -ETIME) answer = 0;
+  }
   return told("remove device", device, answer);
 }
 

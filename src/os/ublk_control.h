@@ -23,8 +23,10 @@ class ControlLink {
   ControlLink(ControlLink&&) = delete;
   ControlLink& operator=(ControlLink&&) = delete;
 
-  // Blocks until the driver has answered: a negative errno value, else 0 or more.
-  [[nodiscard]] virtual int run(std::uint32_t operation, const ControlCommand& command) noexcept = 0;
+  // Blocks until the driver has answered: a negative errno value, else 0 or more. Without an answer within `patience`
+  // it is -ETIME, and the driver goes on.
+  [[nodiscard]] virtual int run(std::uint32_t operation, const ControlCommand& command,
+                                std::chrono::milliseconds patience) noexcept = 0;
 };
 
 // Makes block devices whose requests are answered by programs, and takes them away. Commands block until the driver
@@ -59,10 +61,12 @@ class Control {
 
  private:
   [[nodiscard]] int run(std::uint32_t operation, std::uint32_t device, std::span<std::byte> bytes,
-                        bool with_path, std::uint64_t data);
+                        bool with_path, std::uint64_t data, std::chrono::milliseconds patience = k_for_ever);
   [[nodiscard]] int run_on(std::uint32_t operation, std::uint32_t device, std::span<std::byte> bytes,
-                           std::uint64_t data);
+                           std::uint64_t data, std::chrono::milliseconds patience = k_for_ever);
   [[nodiscard]] Result<void> told(const char* what, std::uint32_t device, int answer) const;
+
+  static constexpr std::chrono::milliseconds k_for_ever = std::chrono::milliseconds::max();
 
   std::unique_ptr<ControlLink> link_;
 };

@@ -20,7 +20,8 @@ class FakeLink final : public ControlLink {
     std::string bytes;
   };
 
-  [[nodiscard]] int run(std::uint32_t operation, const ControlCommand& command) noexcept override {
+  [[nodiscard]] int run(std::uint32_t operation, const ControlCommand& command,
+                        std::chrono::milliseconds /*patience*/) noexcept override {
     auto* const bytes = reinterpret_cast<char*>(command.address);
     if (operation == k_get_device_info) {
       DeviceInfo info{.flags = unprivileged ? k_unprivileged : 0};
@@ -151,10 +152,16 @@ TEST(UblkControl, RemovingDoesNotWaitWhereTheDriverCan) {
   ASSERT_TRUE(driver.control.remove(4));
   ASSERT_EQ(driver.link->told.size(), 1U);
   EXPECT_EQ(driver.link->told[0].operation, k_remove_device_async);
-  driver.link->answers = {{k_remove_device_async, -EOPNOTSUPP}};
-  ASSERT_TRUE(driver.control.remove(4));
-  ASSERT_EQ(driver.link->told.size(), 3U);
-  EXPECT_EQ(driver.link->told[2].operation, k_remove_device);
+  for (const int refusal : {-EOPNOTSUPP, -EINVAL}) {
+    driver.link->told.clear();
+    driver.link->answers = {{k_remove_device_async, refusal}};
+    ASSERT_TRUE(driver.control.remove(4));
+    ASSERT_EQ(driver.link->told.size(), 2U);
+    EXPECT_EQ(driver.link->told[1].operation, k_remove_device);
+  }
+  // Somebody still has it open.
+  driver.link->answers[k_remove_device] = -ETIME;
+  EXPECT_TRUE(driver.control.remove(4));
 }
 
 TEST(UblkControl, TakingOverWaitsForTheEndOfTheOther) {

@@ -3,6 +3,7 @@
 # guest_ublk.sh KIND HOW SEED: block devices of ublk, served by oxbow, as the guest runs it.
 #
 #   short            what the block device is, and that it comes and goes
+#   unprivileged     somebody who is not root
 #   files FS         a file system with a tree on it, compared, checked, mounted anew, trimmed
 #   recovery         the process is killed while a mounted file system is written to, and its device taken over
 #   kills            the process is killed at each step of making a device, taking it away and taking it over
@@ -60,7 +61,7 @@ gone() {
 nothing_left() {
   left=$(ls /dev | grep '^ublk[bc]' || true)
   [ -z "$left" ] || die "$1: left is $left"
-  left=$(ls /run/oxbow | grep '\.note' || true)
+  left=$(ls /run/oxbow /run/user/oxbow 2>/dev/null | grep '\.note' || true)
   [ -z "$left" ] || die "$1: left is $left"
 }
 
@@ -156,6 +157,42 @@ partitions() {
   grep -q "its last 1 are not part of the block device" /tmp/err || die "nothing about the odd end"
   stop -TERM
   nothing_left "after partitions"
+}
+
+# --- unprivileged ---
+
+as_user() {
+  /usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups env XDG_RUNTIME_DIR=/run/user "$@"
+}
+
+# Data go through memory that the driver is told of: it copies no other way for those who are not root.
+unprivileged() {
+  mkdir -p -m 700 /run/user
+  chown 1000:1000 /run/user
+  ! as_user oxbow attach --ram 64M --name disk --ublk 2>/tmp/err || die "attached without rights"
+  grep -q "cannot use ublk: /dev/ublk-control: Permission denied" /tmp/err || die "not told"
+  chmod 666 /dev/ublk-control
+  # As a rule of udev has it.
+  while true; do chown 1000:1000 /dev/ublk[bc]* 2>/dev/null || true; usleep 10000; done &
+  rule=$!
+  expect "attached" "$(as_user oxbow attach --ram 64M --name disk --log-file /tmp/user.log)" "$device"
+  dd if=/dev/urandom of=/tmp/random bs=1M count=24 2>/dev/null
+  chmod 644 /tmp/random
+  usleep 200000
+  as_user dd if=/tmp/random of=$device bs=512k seek=3 conv=fsync 2>/tmp/err || die "not written"
+  echo 3 >/proc/sys/vm/drop_caches
+  as_user dd if=$device bs=512k skip=3 count=48 2>/dev/null | cmp - /tmp/random || die "read as it was not written"
+  as_user blkdiscard -o 1572864 -l 1048576 $device
+  expect "discarded" "$(as_user dd if=$device bs=512k skip=3 count=2 2>/dev/null | tr -d '\0' | wc -c)" 0
+  as_user oxbow detach disk
+  nothing_left "after the end"
+  as_user oxbow attach --ram 64M --name disk >/dev/null
+  pid=$(pidof oxbow)
+  kill -KILL "$pid"
+  gone "$pid"
+  as_user oxbow list >/tmp/list
+  nothing_left "after a kill and list"
+  kill "$rule"
 }
 
 # --- files ---
@@ -266,7 +303,8 @@ a_live_state_that_is_gone_fails() {
   stop -KILL
   rm /run/oxbow/*.live
   ! oxbow attach work.oxb --name disk 2>/tmp/err || die "attached without the live state"
-  grep -q -- "--discard-live; $device, which it was, was stopped, and all its requests fail\$" /tmp/err || die "not told"
+  grep -q -- "--discard-live; $device, which it was, was stopped, and all its requests fail\$" /tmp/err ||
+    die "not told"
   ! touch "$place/new" 2>/dev/null || die "a lost file system was written to"
   umount "$place"
   nothing_left "after the loss of a live state"
@@ -418,6 +456,7 @@ case $kind in
     partitions
     attach
     ;;
+  unprivileged) unprivileged ;;
   files) files ;;
   recovery)
     others_are_refused

@@ -18,7 +18,7 @@ SECONDS = 1700
 def main():
     scenario = sys.argv[1]
     kind, _, file_system = scenario.partition("-")
-    programs = [os.environ["OXBOW"], "partx", "strace", *MAKERS["ext4" if kind != "files" else file_system]]
+    programs = [os.environ["OXBOW"], "partx", "setpriv", "strace", *MAKERS["ext4" if kind != "files" else file_system]]
     modules = ["ublk_drv", "ext4", *([file_system] if kind == "files" else [])]
     memory, disk = MEMORY, 0
     if kind == "reclaim":

@@ -26,7 +26,8 @@ class UblkOwnDevices : public ::testing::Test {
 // Nothing is known of any device.
 class EmptyLink final : public ControlLink {
  public:
-  [[nodiscard]] int run(std::uint32_t /*operation*/, const ControlCommand& /*command*/) noexcept override {
+  [[nodiscard]] int run(std::uint32_t /*operation*/, const ControlCommand& /*command*/,
+                        std::chrono::milliseconds /*patience*/) noexcept override {
     return -ENODEV;
   }
 };

@@ -250,6 +250,7 @@ Result<void> UblkExport::stop(UniqueFd claim) {
   auto synced = path_.empty() ? Result<void>() : sync_block_device(claim);
   added_ = false;
   auto stopped = control_.stop(info_.device);
+  claim.reset();  // nobody can open it any more, and the driver waits for those who have
   for (const auto& thread : threads_) stopped ? thread->join() : thread->abandon();
   threads_.clear();
   character_.reset();
