@@ -207,8 +207,8 @@ Result<void> Control::stop(std::uint32_t device) {
 
 Result<void> Control::remove(std::uint32_t device) {
   int answer = run_on(k_remove_device_async, device, {}, 0);
-  // An older driver does not know it; Linux 6.12 refuses it to who owns an unprivileged device. The other one waits until
-  // nobody has the device open: it is done in the kernel whether somebody waits with it or not.
+  // An older driver does not know it; Linux 6.12 refuses it to who owns an unprivileged device. The other one waits
+  // until nobody has the device open: that is done in the kernel whether somebody waits with it or not.
   if (answer == -EOPNOTSUPP || answer == -EINVAL) {
     answer = run_on(k_remove_device, device, {}, 0, k_removal);
     if (answer == -ETIME) answer = 0;
