@@ -21,6 +21,7 @@ namespace {
 
 // As the kernel calls EBUSY.
 constexpr const char* k_busy = "Device or resource busy";
+constexpr const char* k_ending = "it is about to end";
 
 // The working directory may change before the files are opened again.
 DeviceSpec lasting(DeviceSpec spec) {
@@ -41,11 +42,17 @@ OpenOptions lasting(OpenOptions options) {
 
 }  // namespace
 
-// Holds the requests of a device. Thread safety: its thread.
+// Holds the requests of a device, unless the device is about to end before those in flight have. Thread safety: its
+// thread.
 class DeviceFiles::Suspended {
  public:
-  Suspended(Device& device, Queue& queue) : device_(device) { device_.suspend(queue); }
-  ~Suspended() { device_.resume(); }
+  Suspended(DeviceFiles& files, Queue& queue)
+      : device_(*files.opened_.device),
+        held_(device_.suspend_unless(queue, [&files] { return files.stopping_.load(); })) {}
+  ~Suspended() {
+    if (held_) device_.resume();
+  }
+  [[nodiscard]] bool held() const noexcept { return held_; }
   Suspended(const Suspended&) = delete;
   Suspended& operator=(const Suspended&) = delete;
   Suspended(Suspended&&) = delete;
@@ -53,6 +60,7 @@ class DeviceFiles::Suspended {
 
  private:
   Device& device_;
+  const bool held_;
 };
 
 DeviceFiles::DeviceFiles(OpenedDevice& opened, DeviceSpec spec, OpenOptions options)
@@ -83,7 +91,7 @@ Result<void> DeviceFiles::change(Queue& queue, const char* what, const Change& m
   if (!alone.owns_lock())
     return std::unexpected(Error(what, options_.name, "another change of it is under way"));
   what_ = what;
-  if (stopping_.load()) return std::unexpected(refusal("it is about to end"));
+  if (stopping_.load()) return std::unexpected(refusal(k_ending));
   if (const Standing now = standing(); now.suspended_since || now.loaded != nullptr) {
     return std::unexpected(refusal(now.suspended_since
                                        ? "it is suspended: resume it first"
@@ -166,7 +174,8 @@ Result<void> DeviceFiles::change_layer(Queue& queue, const char* what, const Job
     if (!opened_.device->writable()) return std::unexpected(refusal("it is read-only"));
     if (opened_.device->failure() != 0)
       return std::unexpected(refusal("it has failed, and has to be served anew first"));
-    const Suspended suspended(*opened_.device, own);
+    const Suspended suspended(*this, own);
+    if (!suspended.held()) return std::unexpected(refusal(k_ending));
     if (auto closed = close_target(own); !closed) return closed;
     const auto done = run_on_layer(own, path, job);
     if (auto opened = open_again(own, opened_.stores, false); !opened) return opened;
@@ -196,7 +205,8 @@ Result<void> DeviceFiles::change_ram(Queue& queue, const char* what, const RamJo
   return change(queue, what, [&](Queue& own) -> Result<void> {
     if (!is_ram_) return std::unexpected(refusal("it is not a RAM disk"));
     if (!opened_.device->writable()) return std::unexpected(refusal("it is read-only"));
-    const Suspended suspended(*opened_.device, own);
+    const Suspended suspended(*this, own);
+    if (!suspended.held()) return std::unexpected(refusal(k_ending));
     std::shared_ptr<RamStore> store;
     {
       const std::shared_ptr<Target> target = opened_.device->target();
@@ -239,7 +249,8 @@ Result<void> DeviceFiles::tidy_up(Queue& queue) {
   if (standing().suspended_since || !opened_.device->target()->untidy()) return {};
   what_ = "cannot sync device";
   if (opened_.device->room()) return std::unexpected(refusal(waits_for_room()));
-  const Suspended suspended(*opened_.device, queue);
+  const Suspended suspended(*this, queue);
+  if (!suspended.held()) return std::unexpected(refusal(k_ending));
   const IoStatus settled = opened_.device->tidy_up(queue);
   if (settled.ok()) return {};
   return std::unexpected(refusal(std::string("what was written could not be made durable: ") +
@@ -249,7 +260,8 @@ Result<void> DeviceFiles::tidy_up(Queue& queue) {
 Result<void> DeviceFiles::close(Queue& queue) {
   return change_files(queue, "cannot close device", [this](Queue& own) -> Result<void> {
     if (standing().state == State::closed) return {};
-    const Suspended suspended(*opened_.device, own);
+    const Suspended suspended(*this, own);
+    if (!suspended.held()) return std::unexpected(refusal(k_ending));
     if (standing().state == State::open) {
       if (auto closed = close_target(own); !closed) return closed;
     }
@@ -261,7 +273,8 @@ Result<void> DeviceFiles::close(Queue& queue) {
 
 Result<void> DeviceFiles::reopen_read_only(Queue& queue) {
   return change_files(queue, "cannot reopen device", [this](Queue& own) -> Result<void> {
-    const Suspended suspended(*opened_.device, own);
+    const Suspended suspended(*this, own);
+    if (!suspended.held()) return std::unexpected(refusal(k_ending));
     if (standing().state == State::open) {
       if (auto closed = close_target(own); !closed) return closed;
       // So that nobody else gets hold of the files before they are open again.

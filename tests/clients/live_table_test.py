@@ -345,6 +345,25 @@ class SuspendedTest(LiveTableTest):
         self.assertEqual(client.wait()[:2], (write, 0))
         self.assertEqual(self.file_content("a", 0, 1536), bytes(512) + b"w" * 512 + bytes(512))
 
+    def test_a_server_that_is_stopped_while_a_change_waits_for_a_client_ends(self):
+        server = self.serve("--ram", "1M", "--name", "disk")
+        client, other = self.connect(server), self.connect(server)
+        other.write(0, b"a" * 256 * KIB)
+        client.socket.sendall(request(WRITE, 1, 0, 256 * KIB) + b"b" * 128 * KIB)
+        while other.read(0, 1) != b"b":
+            time.sleep(0.01)
+        resize = subprocess.Popen([OXBOW, "resize", "disk", "2M"], env=self.environment, stderr=subprocess.PIPE,
+                                  text=True)
+        self.addCleanup(resize.kill)
+        self.addCleanup(server.process.kill)
+        read = other.submit(READ, 512 * KIB, 512)
+        while self.answers(other, 0.2):  # until the change has begun
+            self.assertEqual(other.wait(), (read, 0, bytes(512)))
+            read = other.submit(READ, 512 * KIB, 512)
+        self.assertEqual(server.stop(), (0, ""))
+        self.assertEqual(other.wait(), (read, 0, bytes(512)))
+        self.assertEqual(resize.communicate(timeout=60)[1], "oxbow: cannot resize device: disk: it is about to end\n")
+
     def test_a_client_that_ends_no_request_makes_it_fail_in_time(self):
         server = self.serve("--ram", "1M", "--name", "disk")
         client, other = self.connect(server), self.connect(server)
