@@ -42,6 +42,31 @@ int run_apart(int fd, const std::function<int(int fd)>& work) noexcept {
   return result;
 }
 
+int run_apart_before(const std::function<void()>& work, const std::function<void()>& then) noexcept {
+  int result = 0;
+  try {
+    std::latch worked(1);
+    std::latch finished(1);
+    std::thread other([&] {
+      result = ::unshare(CLONE_FILES) == 0 ? 0 : errno;
+      if (result == 0) {
+        (void)::close_range(0, ~0U, 0);
+        work();
+      }
+      worked.count_down();
+      finished.wait();
+      if (result == 0) (void)::close_range(0, ~0U, 0);
+    });
+    worked.wait();
+    if (result == 0) then();
+    finished.count_down();
+    other.join();
+  } catch (const std::system_error& failure) {
+    return failure.code().value();
+  }
+  return result;
+}
+
 void close_apart(UniqueFd fd) noexcept {
   try {
     std::latch kept(1);

@@ -14,6 +14,11 @@ namespace oxbow {
 // Runs `work` with `fd` there. Returns what it returns, or an errno value when there is no such thread.
 [[nodiscard]] int run_apart(int fd, const std::function<int(int fd)>& work) noexcept;
 
+// Runs `work` there without any descriptor, which may open some, and then `then` here while those are still open.
+// Returns 0, or an errno value when there is no such thread; then neither has run.
+[[nodiscard]] int run_apart_before(const std::function<void()>& work,
+                                   const std::function<void()>& then) noexcept;
+
 // Closes it there. When there is no such thread, here.
 void close_apart(UniqueFd fd) noexcept;
 

@@ -8,6 +8,8 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <string>
+#include <utility>
 
 namespace oxbow {
 namespace {
@@ -36,6 +38,25 @@ TEST(Apart, HasTheDescriptorAlone) {
   EXPECT_EQ(result, 77);
   char got = 0;
   EXPECT_EQ(::read(pipe.reading.get(), &got, 1), 1);  // which the process still has
+}
+
+TEST(Apart, KeepsWhatItOpenedUntilTheRestIsDone) {
+  const Pipe pipe;
+  const std::string name = "/proc/self/task/" + std::to_string(::gettid()) + "/fd/";
+  int opened = -1;
+  bool seen = false;
+  const int error = run_apart_before(
+      [&] {
+        EXPECT_EQ(::fcntl(pipe.reading.get(), F_GETFD), -1);
+        opened = ::open((name + std::to_string(pipe.writing.get())).c_str(), O_WRONLY | O_CLOEXEC);
+        EXPECT_GE(opened, 0);
+      },
+      [&] {
+        seen = true;
+        EXPECT_EQ(::fcntl(pipe.reading.get(), F_GETFD), FD_CLOEXEC);
+      });
+  EXPECT_EQ(error, 0);
+  EXPECT_TRUE(seen);
 }
 
 TEST(Apart, ClosesForTheLastTime) {

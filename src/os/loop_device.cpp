@@ -55,23 +55,22 @@ int open_at(const std::string& path, int flags, int place) noexcept {
   return opened.valid() && ::dup3(opened.get(), place, O_CLOEXEC) >= 0 ? 0 : errno;
 }
 
-}  // namespace
-
-Result<LoopDevice> LoopDevice::make(int file, UniqueFd place, const Options& options) {
+// Makes a free one a device over the file; returns its path, and in `held` what keeps it from going.
+Result<std::string> configure_free(const std::string& file, const LoopDevice::Options& options,
+                                   UniqueFd& held) {
+  const int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  const UniqueFd opened(::open(file.c_str(), flags));
+  if (!opened.valid()) return refuse(file, errno);
   const UniqueFd control(::open(k_control, O_RDWR | O_CLOEXEC));
   if (!control.valid()) return refuse(k_control, errno);
-  const loop_config config = configuration(file, options);
+  const loop_config config = configuration(opened.get(), options);
   for (unsigned i = 0; i < k_tries; ++i) {
     const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
     if (number < 0) return refuse(k_control, errno);
-    const std::string path = "/dev/loop" + std::to_string(number);
-    if (const int error = open_at(path, options.read_only ? O_RDONLY : O_RDWR, place.get()); error != 0)
-      return refuse(path, error);
-    if (::ioctl(place.get(), LOOP_CONFIGURE, &config) == 0) {
-      // Held for reading only: some kernels mount nothing that others have open for writing.
-      if (const int error = open_at(path, O_RDONLY, place.get()); error != 0) return refuse(path, error);
-      return LoopDevice(path, std::move(place));
-    }
+    std::string path = "/dev/loop" + std::to_string(number);
+    held = UniqueFd(::open(path.c_str(), flags));
+    if (!held.valid()) return refuse(path, errno);
+    if (::ioctl(held.get(), LOOP_CONFIGURE, &config) == 0) return path;
     if (errno == ENOTTY || errno == EINVAL)
       return std::unexpected(
           Error(k_what, path, "the kernel has no LOOP_CONFIGURE; Linux 5.8 is the first that has it"));
@@ -80,6 +79,24 @@ Result<LoopDevice> LoopDevice::make(int file, UniqueFd place, const Options& opt
     std::this_thread::sleep_for(k_pause);
   }
   return std::unexpected(Error(k_what, k_control, "others take every free loop device first"));
+}
+
+}  // namespace
+
+Result<LoopDevice> LoopDevice::make(const std::string& file, UniqueFd place, const Options& options) {
+  UniqueFd held;
+  Result<std::string> path;
+  const auto configure = [&] { path = configure_free(file, options, held); };
+  const auto hold = [&] {
+    if (!path) return;
+    // For reading only: some kernels mount nothing that others have open for writing.
+    if (const int error = open_at(*path, O_RDONLY, place.get()); error != 0) path = refuse(*path, error);
+  };
+  const int error = run_apart_before(configure, hold);
+  (void)held.release();  // it was closed with the thread's
+  if (error != 0) return refuse("thread", error);
+  if (!path) return std::unexpected(std::move(path.error()));
+  return LoopDevice(std::move(*path), std::move(place));
 }
 
 void LoopDevice::hold(UniqueFd other) noexcept {

@@ -18,10 +18,11 @@ class LoopDevice {
     std::string name = {};  // for programs that ask for it (LOOP_GET_STATUS64); 63 bytes of it are kept
   };
 
-  // Over `file`, which the kernel keeps open by itself, open for writing unless `read_only`. Looks for partitions, so
-  // it returns after the file was read. A part of a sector at the file's end is left out. It is held by a descriptor
-  // with the number of `place`, from the first moment on.
-  [[nodiscard]] static Result<LoopDevice> make(int file, UniqueFd place, const Options& options);
+  // Over the file of that path, which the kernel keeps open by itself. Looks for partitions, so it returns after the
+  // file was read. A part of a sector at the file's end is left out. It is held by a descriptor with the number of
+  // `place`.
+  [[nodiscard]] static Result<LoopDevice> make(const std::string& file, UniqueFd place,
+                                               const Options& options);
 
   // "/dev/loop3"
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

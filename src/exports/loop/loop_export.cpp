@@ -10,6 +10,7 @@
 
 #include "device/device.h"
 #include "exports/fuse/file_export.h"
+#include "os/apart.h"
 #include "os/fd.h"
 #include "os/log.h"
 #include "os/loop_device.h"
@@ -64,10 +65,7 @@ Result<std::unique_ptr<LoopExport>> LoopExport::start(Device& device, const std:
       device, file,
       {.read_only = read_only, .log = options.log, .flush_at_close = false, .above = place.get()});
   if (!shown) return std::unexpected(std::move(shown.error()));
-  const UniqueFd opened(::open(file.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-  if (!opened.valid()) return std::unexpected(Error::from_errno(k_what, file, errno));
-  auto made =
-      LoopDevice::make(opened.get(), std::move(place), {.read_only = read_only, .name = device.name()});
+  auto made = LoopDevice::make(file, std::move(place), {.read_only = read_only, .name = device.name()});
   if (!made) return std::unexpected(std::move(made.error()));
   return std::unique_ptr<LoopExport>(
       new LoopExport(std::make_unique<Parts>(Parts{file, options.log, std::move(*shown), std::move(*made)})));
@@ -77,9 +75,15 @@ const std::string& LoopExport::path() const noexcept { return parts_->device.pat
 
 Result<void> LoopExport::grow() {
   // The kernel takes the size that it knows of the file, and asks for it here.
-  struct ::stat ignored{};
-  if (::stat(parts_->file.c_str(), &ignored) != 0)
-    return std::unexpected(Error::from_errno("cannot resize block device", path(), errno));
+  int missing = 0;
+  const auto ask = [&] {
+    struct ::stat ignored{};
+    missing = ::stat(parts_->file.c_str(), &ignored) == 0 ? 0 : errno;
+  };
+  const int error = run_apart_before(ask, [] {});
+  if (error != 0 || missing != 0)
+    return std::unexpected(
+        Error::from_errno("cannot resize block device", path(), error != 0 ? error : missing));
   return parts_->device.grow();
 }
 
