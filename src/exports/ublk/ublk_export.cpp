@@ -19,6 +19,7 @@
 #include "exports/ublk/own_devices.h"
 #include "exports/ublk/parameters.h"
 #include "exports/ublk/partitions.h"
+#include "os/apart.h"
 #include "os/process_info.h"
 
 namespace oxbow::ublk {
@@ -240,8 +241,13 @@ Result<void> UblkExport::grow() {
 Result<void> UblkExport::sync_block_device(const UniqueFd& claim) const {
   UniqueFd file;
   if (!claim.valid()) file = UniqueFd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (::fsync(claim.valid() ? claim.get() : file.get()) == 0) return {};
-  return std::unexpected(Error::from_errno("cannot sync block device", path_, errno));
+  int error = claim.valid() || file.valid() ? 0 : errno;
+  if (error == 0) {
+    error = run_apart(claim.valid() ? claim.get() : file.get(),
+                      [](int fd) { return ::fsync(fd) == 0 ? 0 : errno; });
+  }
+  if (error == 0) return {};
+  return std::unexpected(Error::from_errno("cannot sync block device", path_, error));
 }
 
 Result<void> UblkExport::stop(UniqueFd claim) {
