@@ -35,7 +35,7 @@ TEST(DataPieces, PassOverHolesAlsoWhereThereAreMoreOfThemThanOneAnswerTells) {
   Queue queue;
   std::vector<std::uint64_t> written;
   const std::vector<std::byte> page(k_page, std::byte{1});
-  for (std::uint64_t number = 1; number < 1000; number += number % 7 == 0 ? 1 : 3) {
+  for (std::uint64_t number = 1; number < 1000; number += number % 7 == 0 ? 1U : 3U) {
     ASSERT_TRUE(write_blocking(queue, **store, number * k_page, page).ok());
     written.push_back(number);
   }
