@@ -27,10 +27,9 @@ namespace {
 
 constexpr unsigned k_most_threads = 4;  // unless more are asked for
 constexpr std::uint16_t k_depth = 128;
-constexpr std::uint32_t k_most_bytes = 1U << 20U;
+constexpr std::uint32_t k_most_bytes = 512U << 10U;  // each queue keeps a buffer of it
 // Without k_user_copy, each request has memory of its own.
 constexpr std::uint16_t k_depth_with_memory = 32;
-constexpr std::uint32_t k_most_bytes_with_memory = 512U << 10U;
 constexpr std::chrono::seconds k_end_patience(30);  // for the end of a killed process
 constexpr std::chrono::seconds k_node_patience(5);  // for nodes in /dev, and rights to them
 constexpr std::chrono::milliseconds k_pause(5);
@@ -139,7 +138,7 @@ Result<void> UblkExport::make() {
   DeviceInfo wishes{.device = k_any_device, .process = ::getpid()};
   wishes.queues = static_cast<std::uint16_t>(thread_count(options_.queues));
   wishes.depth = privileged ? k_depth : k_depth_with_memory;
-  wishes.most_bytes = privileged ? k_most_bytes : k_most_bytes_with_memory;
+  wishes.most_bytes = k_most_bytes;
   wishes.flags = k_encoded_commands;
   if (privileged) {
     const std::uint64_t wanted =
