@@ -126,7 +126,9 @@ class AttachTest(ClientTest):
         self.assertEqual(self.mounts(), [])
         self.assertEqual(self.loops(), [])
         if os.path.exists(self.run_directory):
-            self.assertEqual(os.listdir(self.run_directory), [])
+            # Live states go through a kill on purpose; where this folder is on tmpfs they are here.
+            left = [name for name in os.listdir(self.run_directory) if not name.endswith(".live")]
+            self.assertEqual(left, [])
 
     def fill(self):
         """A real tree on what is mounted."""
