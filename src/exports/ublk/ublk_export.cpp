@@ -170,7 +170,9 @@ Judgement UblkExport::judge_left(const DeviceInfo& left) {
   if (static_cast<DeviceState>(left.state) == DeviceState::dead) return {Continuity::lost, "it never began"};
   if ((left.flags & k_user_recovery) == 0) return {Continuity::lost, "the driver does not hand it over"};
   const auto note = read_note(options_.run_directory, left.device);
-  if (!note || note->name != options_.name) return {Continuity::lost, "there is no note of what it was"};
+  if (!note) return {Continuity::lost, "there is no note of what it was"};
+  // Two names may have the same mark.
+  if (note->name != options_.name) return {Continuity::other, "it is called " + note->name};
   if (note->recovering) return {Continuity::lost, "a process that took it over was killed meanwhile"};
   const auto parameters = control_.parameters(left.device);
   if (!parameters) return {Continuity::other, parameters.error().text()};
