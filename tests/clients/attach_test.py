@@ -535,6 +535,8 @@ class AttachDeviceTest(AttachTest):
         return done.stderr
 
     def test_a_machine_without_fuse_or_loop_devices(self):
+        if self.folder.startswith("/dev/"):
+            self.skipTest("this test's folder is in /dev, which it covers")
         self.assertEqual(self.in_a_poor_dev(),
                          "oxbow: cannot show device as file: /dev/fuse: No such file or directory\n")
         self.assertEqual(self.in_a_poor_dev("fuse"),
