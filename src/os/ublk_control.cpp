@@ -140,7 +140,7 @@ int Control::run(std::uint32_t operation, std::uint32_t device, std::span<std::b
                  std::uint64_t data, std::chrono::milliseconds patience) {
   const std::string path = with_path ? character_path(device) : "";
   std::vector<std::byte> all(path.size() + bytes.size());
-  std::memcpy(all.data(), path.data(), path.size());
+  std::ranges::transform(path, all.begin(), [](char each) { return static_cast<std::byte>(each); });
   std::ranges::copy(bytes, all.begin() + static_cast<std::ptrdiff_t>(path.size()));
   const ControlCommand command{.device = device,
                                .length = static_cast<std::uint16_t>(all.size()),
