@@ -345,6 +345,24 @@ class SuspendedTest(LiveTableTest):
         self.assertEqual(client.wait()[:2], (write, 0))
         self.assertEqual(self.file_content("a", 0, 1536), bytes(512) + b"w" * 512 + bytes(512))
 
+    def test_a_device_that_waits_for_room_is_not_suspended(self):
+        server = self.serve("--ram", "1M", "--budget", "64K", "--name", "disk")
+        client, other = self.connect(server), self.connect(server)
+        client.write(0, b"a" * 64 * KIB)
+        write = client.submit(WRITE, 512 * KIB, 512, b"b" * 512)
+        while self.status()["state"] != "paused":
+            time.sleep(0.01)
+        self.refuse(1, "cannot suspend device: disk: changes of it wait for room in its budget: discard something "
+                    "first", "suspend", "disk")
+        other.trim(0, 4096)
+        self.assertEqual(client.wait()[:2], (write, 0))
+        self.succeed("suspend", "disk")
+        read = other.submit(READ, 512 * KIB, 512)
+        self.assertFalse(self.answers(other, 0.1))
+        self.succeed("resume", "disk")
+        self.assertEqual(other.wait(), (read, 0, b"b" * 512))
+        self.assertEqual(server.stop()[0], 0)
+
     def test_a_server_that_is_stopped_while_a_change_waits_for_a_client_ends(self):
         server = self.serve("--ram", "1M", "--name", "disk")
         client, other = self.connect(server), self.connect(server)
