@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cstring>
 #include <map>
 #include <string>
@@ -22,7 +23,7 @@ class FakeLink final : public ControlLink {
 
   [[nodiscard]] int run(std::uint32_t operation, const ControlCommand& command,
                         std::chrono::milliseconds /*patience*/) noexcept override {
-    auto* const bytes = reinterpret_cast<char*>(command.address);
+    auto* const bytes = std::bit_cast<char*>(command.address);
     if (operation == k_get_device_info) {
       DeviceInfo info{.flags = unprivileged ? k_unprivileged : 0};
       std::memcpy(bytes + command.path_length, &info, sizeof(info));

@@ -14,11 +14,11 @@ namespace {
 // A run directory of its own. Thread safety: one thread.
 class UblkOwnDevices : public ::testing::Test {
  protected:
-  UblkOwnDevices() {
+  void SetUp() override {
     std::string name = ::testing::TempDir() + "oxbow-ublk-XXXXXX";
     folder_ = ::mkdtemp(name.data());
   }
-  ~UblkOwnDevices() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   std::string folder_;
 };
