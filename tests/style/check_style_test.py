@@ -38,6 +38,10 @@ class CheckStyle(unittest.TestCase):
         self.finds("src/os/a.cpp", "int a;\n", "src/os/a.cpp:1: no licence line")
         self.finds("scripts/a", "#!/bin/sh\ntrue\n", "scripts/a:1: no licence line")
 
+    def test_scripts_are_executable(self):
+        self.finds("scripts/a", "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\n",
+                   "scripts/a:1: script that can't be executed: chmod +x")
+
     def test_pragma_once(self):
         self.finds("src/os/a.h", SPDX, "src/os/a.h:1: header without #pragma once")
 
