@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/config.h"
+#include "control/device_name.h"
 
 namespace {
 
@@ -17,7 +18,7 @@ void check(const oxbow::Config& config) {
   std::set<std::string> names;
   std::size_t defaults = 0;
   for (const oxbow::ServedDeviceArguments& each : config.devices) {
-    require(oxbow::wrong_name(each.name).empty());
+    require(oxbow::control::wrong_device_name(each.name).empty());
     require(names.insert(each.name).second);
     require(oxbow::names_a_device(each.device));
     require(each.device.table != "-");
