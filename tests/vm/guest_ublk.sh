@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # guest_ublk.sh KIND HOW SEED: block devices of ublk, served by oxbow, as the guest runs it.
 #
-#   short            what the block device is, and that it comes and goes
+#   short            what the block device is, and that it comes and goes; partitions of a loop device too
 #   cycles           attached and detached a hundred times
 #   unprivileged     somebody who is not root
 #   files FS         a file system with a tree on it, compared, checked, mounted anew, trimmed
@@ -140,11 +140,16 @@ attach() {
   nothing_left "after detach by force"
 }
 
-partitions() {
+# One of 8 MiB, from sector 8 on.
+partitioned_disk() {
   truncate -s 64M disk.img
   printf '\200\001\001\000\203\000\000\000\010\000\000\000\000\100\000\000' |
     dd of=disk.img bs=1 seek=446 conv=notrunc 2>/dev/null
   printf '\125\252' | dd of=disk.img bs=1 seek=510 conv=notrunc 2>/dev/null
+}
+
+partitions() {
+  partitioned_disk
   serve --file disk.img
   expect "partition" "$(cat /sys/block/ublkb0/ublkb0p1/start) $(cat /sys/block/ublkb0/ublkb0p1/size)" "8 16384"
   stop -TERM
@@ -158,6 +163,26 @@ partitions() {
   grep -q "its last 1 are not part of the block device" /tmp/err || die "nothing about the odd end"
   stop -TERM
   nothing_left "after partitions"
+}
+
+# Those of a loop device are found when it is made, and used.
+loop_partitions() {
+  partitioned_disk
+  expect "attached" "$(oxbow attach --file disk.img --loop --name disk)" /dev/loop0
+  expect "partition" "$(cat /sys/block/loop0/loop0p1/start) $(cat /sys/block/loop0/loop0p1/size)" "8 16384"
+  mkfs.ext4 -q -F /dev/loop0p1
+  mount /dev/loop0p1 "$place"
+  ! oxbow detach disk 2>/tmp/err || die "detached what has a mounted partition"
+  grep -q "mounted at $place" /tmp/err || die "not told who uses the partition"
+  echo kept >"$place/kept"
+  umount "$place"
+  oxbow detach disk
+  expect "attached" "$(oxbow attach --file disk.img --loop --read-only --name disk)" /dev/loop0
+  mount -o ro /dev/loop0p1 "$place"
+  expect "file" "$(cat "$place/kept")" kept
+  umount "$place"
+  oxbow detach disk
+  expect "what is left" "$(cat /sys/block/loop0/size)" 0
 }
 
 # --- cycles ---
@@ -483,6 +508,7 @@ case $kind in
   short)
     facts
     partitions
+    loop_partitions
     attach
     ;;
   cycles) cycles ;;

@@ -20,6 +20,8 @@ def main():
     kind, _, file_system = scenario.partition("-")
     programs = [os.environ["OXBOW"], "partx", "setpriv", "strace", *MAKERS["ext4" if kind != "files" else file_system]]
     modules = ["ublk_drv", "ext4", *([file_system] if kind == "files" else [])]
+    if kind == "short":
+        modules += ["loop", "fuse"]
     memory, disk = MEMORY, 0
     if kind == "reclaim":
         modules += ["virtio_blk", "loop", "fuse"]
