@@ -7,45 +7,8 @@
 set -eu
 kind=$1
 seed=$2
-export XDG_RUNTIME_DIR=/run
 device=/dev/nbd0
-place=/tmp/mnt
-mkdir -p "$place" /tmp/work
-cd /tmp/work
-
-say() {
-  echo "$(cut -d ' ' -f 1 /proc/uptime) $*"
-}
-
-die() {
-  echo "guest_nbd.sh: $*"
-  cat /tmp/serve.log /tmp/err 2>/dev/null || true
-  dmesg | grep -v "^\[ *[0-3]\." | tail -40
-  exit 1
-}
-
-# expect WHAT IS WANTED
-expect() {
-  [ "$2" = "$3" ] || die "$1: $2, not $3"
-}
-
-# serve ARGUMENTS: in the background.
-serve() {
-  oxbow serve "$@" --name disk --daemon --pid-file /tmp/serve.pid --log-file /tmp/serve.log >/tmp/serve.out \
-    2>/tmp/err || die "serve $*"
-}
-
-# Ends the process, and waits until it has.
-stop() {
-  pid=$(cat /tmp/serve.pid)
-  kill "$@" "$pid"
-  tries=0
-  while [ -e "/proc/$pid" ]; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 3000 ] || die "process $pid does not end"
-    usleep 20000
-  done
-}
+. /vm/guest_device.sh
 
 # wait_for_sectors COUNT: of the block device.
 wait_for_sectors() {
@@ -61,17 +24,6 @@ check_fs() {
   e2fsck -fn $device >/tmp/fsck 2>&1 || { cat /tmp/fsck; die "it is damaged"; }
 }
 
-# The kernel tells of tasks that hang, and of what may be a bug of it.
-quiet_kernel() {
-  if dmesg | grep -E 'blocked for more than|BUG:|WARNING:|Oops|general protection'; then die "the kernel complains"; fi
-}
-
-layer() {
-  truncate -s "$1" base.img
-  rm -f work.oxb
-  oxbow create --base base.img work.oxb
-}
-
 # with_client ARGUMENTS: of nbd-client, before the name of the device.
 with_client() {
   nbd-client "$@" >/tmp/err 2>&1 || die "nbd-client $*"
@@ -85,7 +37,7 @@ without_client() {
 
 files() {
   layer 400M
-  serve work.oxb --nbd unix:/tmp/socket --nbd tcp:127.0.0.1:10809
+  serve_disk work.oxb --nbd unix:/tmp/socket --nbd tcp:127.0.0.1:10809
   with_client -unix /tmp/socket $device
   expect "read-only" "$(blockdev --getro $device)" 0
   expect "cache" "$(cat /sys/block/nbd0/queue/write_cache)" "write back"
@@ -121,7 +73,7 @@ files() {
 }
 
 read_only() {
-  serve work.oxb --read-only --nbd unix:/tmp/socket
+  serve_disk work.oxb --read-only --nbd unix:/tmp/socket
   with_client -unix /tmp/socket $device
   expect "read-only" "$(blockdev --getro $device)" 1
   ! dd if=/dev/zero of=$device bs=4096 count=1 conv=fsync 2>/dev/null || die "a read-only device was written to"
@@ -134,7 +86,7 @@ read_only() {
 
 reconnect() {
   layer 400M
-  serve work.oxb --nbd unix:/tmp/socket
+  serve_disk work.oxb --nbd unix:/tmp/socket
   vm-nbd connect /tmp/socket 4 0 || die "connect"
   wait_for_sectors 819200
   mkfs.ext4 -q -F $device
@@ -149,7 +101,7 @@ reconnect() {
     stop -KILL
     rm -f /tmp/socket
     usleep 300000
-    serve work.oxb --nbd unix:/tmp/socket
+    serve_disk work.oxb --nbd unix:/tmp/socket
     vm-nbd reconnect /tmp/socket 4 0 || die "reconnect"
     wait "$writer"
     [ -e "/tmp/copied$round" ] || die "the writer failed"

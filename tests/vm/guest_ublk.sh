@@ -14,49 +14,13 @@ set -eu
 kind=$1
 how=$2
 seed=$3
-export XDG_RUNTIME_DIR=/run
 device=/dev/ublkb0
-place=/tmp/mnt
-mkdir -p "$place" /tmp/work
-cd /tmp/work
-
-say() {
-  echo "$(cut -d ' ' -f 1 /proc/uptime) $*"
-}
-
-die() {
-  echo "guest_ublk.sh: $*"
-  cat /tmp/serve.log /tmp/err 2>/dev/null || true
-  dmesg | grep -v "^\[ *[0-3]\." | tail -40
-  exit 1
-}
-
-# expect WHAT IS WANTED
-expect() {
-  [ "$2" = "$3" ] || die "$1: $2, not $3"
-}
+. /vm/guest_device.sh
 
 # serve ARGUMENTS: in the background.
 serve() {
-  oxbow serve "$@" --ublk --name disk --daemon --pid-file /tmp/serve.pid --log-file /tmp/serve.log --log-level info \
-    >/tmp/serve.out 2>/tmp/err || die "serve $*"
+  serve_disk "$@" --ublk --log-level info
   expect "URI" "$(cat /tmp/serve.out)" "file://$device"
-}
-
-# Ends the process, and waits until it has.
-stop() {
-  pid=$(cat /tmp/serve.pid)
-  kill "$@" "$pid"
-  gone "$pid"
-}
-
-gone() {
-  tries=0
-  while [ -e "/proc/$1" ]; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 3000 ] || die "process $1 does not end"
-    usleep 20000
-  done
 }
 
 nothing_left() {
@@ -64,17 +28,6 @@ nothing_left() {
   [ -z "$left" ] || die "$1: left is $left"
   left=$(ls /run/oxbow /run/user/oxbow 2>/dev/null | grep '\.note' || true)
   [ -z "$left" ] || die "$1: left is $left"
-}
-
-layer() {
-  truncate -s "${1:-400M}" base.img
-  rm -f work.oxb
-  oxbow create --base base.img work.oxb
-}
-
-# Tasks that hang are told by the kernel, and what may be a bug of it.
-quiet_kernel() {
-  if dmesg | grep -E 'blocked for more than|BUG:|WARNING:|Oops|general protection'; then die "the kernel complains"; fi
 }
 
 take_at_most() {

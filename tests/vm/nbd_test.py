@@ -9,6 +9,7 @@ import sys
 import vm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+FILES = [os.path.join(HERE, name) for name in ("guest_nbd.sh", "guest_device.sh")]
 MEMORY = 2048  # MiB
 SECONDS = 1700
 
@@ -17,7 +18,7 @@ def main():
     programs = [os.environ["OXBOW"], os.environ["VM_NBD"], "nbd-client", "mkfs.ext4", "e2fsck"]
     try:
         return vm.run(["sh", "/vm/guest_nbd.sh", sys.argv[1], os.environ.get("OXBOW_TEST_SEED", "1")], programs,
-                      [os.path.join(HERE, "guest_nbd.sh")], ["nbd", "ext4"], memory=MEMORY, seconds=SECONDS)
+                      FILES, ["nbd", "ext4"], memory=MEMORY, seconds=SECONDS)
     except vm.Lacking as lacking:
         print(f"SKIP: {lacking}")
         return vm.SKIPPED

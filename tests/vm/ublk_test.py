@@ -9,6 +9,7 @@ import sys
 import vm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+FILES = [os.path.join(HERE, name) for name in ("guest_ublk.sh", "guest_device.sh")]
 MAKERS = {"ext4": ["mkfs.ext4", "e2fsck"], "xfs": ["mkfs.xfs", "xfs_repair"], "btrfs": ["mkfs.btrfs", "btrfs"]}
 MEMORY, SMALL_MEMORY = 2048, 512  # MiB
 DISK = 3400  # MiB
@@ -28,7 +29,7 @@ def main():
         memory, disk = SMALL_MEMORY, DISK
     try:
         return vm.run(["sh", "/vm/guest_ublk.sh", kind, file_system, os.environ.get("OXBOW_TEST_SEED", "1")], programs,
-                      [os.path.join(HERE, "guest_ublk.sh")], modules, memory=memory, seconds=SECONDS, disk=disk)
+                      FILES, modules, memory=memory, seconds=SECONDS, disk=disk)
     except vm.Lacking as lacking:
         print(f"SKIP: {lacking}")
         return vm.SKIPPED
