@@ -171,7 +171,9 @@ class BeliefTest(LiveTest):
 
     def test_a_damaged_header(self):
         path = self.killed()
-        self.rewrite(path, 20, b"!")
+        with open(path, "rb") as file:
+            damaged = file.read(21)[20] ^ 0xFF
+        self.rewrite(path, 20, bytes([damaged]))
         self.assert_refused(path, "it is damaged: its checksum is wrong")
         self.assert_discarded()
 
