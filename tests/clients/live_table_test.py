@@ -364,6 +364,7 @@ class SuspendedTest(LiveTableTest):
         self.assertEqual(server.stop()[0], 0)
 
     def test_a_server_that_is_stopped_while_a_change_waits_for_a_client_ends(self):
+        self.need_order_of_clients()
         server = self.serve("--ram", "1M", "--name", "disk")
         client, other = self.connect(server), self.connect(server)
         other.write(0, b"a" * 256 * KIB)
@@ -383,6 +384,7 @@ class SuspendedTest(LiveTableTest):
         self.assertEqual(resize.communicate(timeout=60)[1], "oxbow: cannot resize device: disk: it is about to end\n")
 
     def test_a_client_that_ends_no_request_makes_it_fail_in_time(self):
+        self.need_order_of_clients()
         server = self.serve("--ram", "1M", "--name", "disk")
         client, other = self.connect(server), self.connect(server)
         other.write(0, b"a" * 256 * KIB)
