@@ -2,11 +2,19 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "os/fd.h"
 #include "oxbow/error.h"
 
 namespace oxbow {
+
+class Device;
+class Log;
+
+// Whether the device is large enough to be a block device. The log, which may be null, hears of a part of a sector at
+// its end, which is out of reach there; `driver` ("loop") is who says so.
+[[nodiscard]] Result<void> check_block_size(const Device& device, std::string_view driver, Log* log);
 
 // A device as a block device of the kernel, /dev/NAME, made by a class below and answered by threads of its own.
 // Thread safety: one thread at a time, and none that serves: what is asked of the kernel may send requests back to the

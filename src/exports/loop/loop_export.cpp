@@ -2,7 +2,6 @@
 #include "exports/loop/loop_export.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -19,23 +18,6 @@ namespace oxbow::loop {
 namespace {
 
 constexpr auto k_what = "cannot make block device";
-
-Result<void> check_size(const Device& device, Log* log) {
-  const std::uint64_t size = device.size();
-  if (size < k_sector_bytes) {
-    return std::unexpected(
-        Error(k_what, device.name(),
-              fmt::format("it has {} bytes, and a block device at least {}", size, k_sector_bytes)));
-  }
-  if (const std::uint64_t rest = size % k_sector_bytes; rest != 0 && log != nullptr) {
-    log->write(
-        LogLevel::warning, "loop",
-        fmt::format(
-            "{}: its size is no multiple of {} bytes, and its last {} are not part of the block device",
-            device.name(), k_sector_bytes, rest));
-  }
-  return {};
-}
 
 }  // namespace
 
@@ -55,7 +37,8 @@ LoopExport::~LoopExport() {
 
 Result<std::unique_ptr<LoopExport>> LoopExport::start(Device& device, const std::string& file,
                                                       const Options& options) {
-  if (auto right = check_size(device, options.log); !right) return std::unexpected(std::move(right.error()));
+  if (auto right = check_block_size(device, "loop", options.log); !right)
+    return std::unexpected(std::move(right.error()));
   const bool read_only = options.read_only || !device.writable();
   // Of a process that was killed the kernel closes the descriptor with the largest number first. What answers the file
   // must go before the block device is closed: that waits for requests, and would wait for ever.

@@ -85,7 +85,7 @@ Result<std::unique_ptr<UblkExport>> UblkExport::start(Device& device, const Opti
 }
 
 Result<void> UblkExport::begin() {
-  if (auto right = check_size(); !right) return right;
+  if (auto right = check_block_size(device_, "ublk", options_.log); !right) return right;
   const auto features = control_.features();
   if (!features) return std::unexpected(features.error());
   features_ = *features;
@@ -115,22 +115,6 @@ Result<void> UblkExport::begin() {
   if (static_cast<DeviceState>(info.state) == DeviceState::dead) return make();
   return std::unexpected(
       Error(k_cannot, path, judgement.why + ": it was stopped, and all its requests fail"));
-}
-
-Result<void> UblkExport::check_size() const {
-  const std::uint64_t size = device_.size();
-  if (size < k_sector_bytes) {
-    return std::unexpected(
-        Error("cannot make block device", device_.name(),
-              fmt::format("it has {} bytes, and a block device at least {}", size, k_sector_bytes)));
-  }
-  if (const std::uint64_t rest = size % k_sector_bytes; rest != 0) {
-    log(LogLevel::warning,
-        fmt::format(
-            "{}: its size is no multiple of {} bytes, and its last {} are not part of the block device",
-            device_.name(), k_sector_bytes, rest));
-  }
-  return {};
 }
 
 Result<void> UblkExport::make() {

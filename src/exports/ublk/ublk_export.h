@@ -55,7 +55,6 @@ class UblkExport final : public KernelDevice {
  private:
   UblkExport(Device& device, Options options, Control control);
   [[nodiscard]] Result<void> begin();
-  [[nodiscard]] Result<void> check_size() const;
   [[nodiscard]] Result<void> make();
   [[nodiscard]] Result<void> take_over(const DeviceInfo& left);
   [[nodiscard]] Judgement judge_left(const DeviceInfo& left);
