@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -240,14 +239,8 @@ Result<void> UblkExport::stop(UniqueFd claim) {
   const auto lock = lock_devices(options_.run_directory, true);
   auto synced = path_.empty() ? Result<void>() : sync_block_device(claim);
   added_ = false;
-  auto stopped = control_.stop(info_.device);
-  claim.reset();  // nobody can open it any more, and the driver waits for those who have
-  for (const auto& thread : threads_) stopped ? thread->join() : thread->abandon();
-  threads_.clear();
-  character_.reset();
-  auto removed = control_.remove(info_.device);
-  remove_note(options_.run_directory, info_.device);
-  for (auto* const each : {&synced, &stopped, &removed}) {
+  auto ends = take_away(std::move(claim));
+  for (auto* const each : {&synced, &ends[0], &ends[1]}) {
     if (!*each) return std::unexpected(std::move(each->error()));
   }
   if (!lock) return std::unexpected(lock.error());
@@ -257,14 +250,21 @@ Result<void> UblkExport::stop(UniqueFd claim) {
 // The lock is held.
 void UblkExport::give_up() noexcept {
   if (!std::exchange(added_, false)) return;
-  const auto stopped = control_.stop(info_.device);
+  for (const auto& each : take_away({})) {
+    if (!each) log(LogLevel::error, each.error().text());
+  }
+}
+
+// The lock is held. What became of stopping it, and of removing it.
+std::array<Result<void>, 2> UblkExport::take_away(UniqueFd claim) {
+  auto stopped = control_.stop(info_.device);
+  claim.reset();  // nobody can open it any more, and the driver waits for those who have
   for (const auto& thread : threads_) stopped ? thread->join() : thread->abandon();
   threads_.clear();
   character_.reset();
-  const auto removed = control_.remove(info_.device);
+  auto removed = control_.remove(info_.device);
   remove_note(options_.run_directory, info_.device);
-  if (!stopped) log(LogLevel::error, stopped.error().text());
-  if (!removed) log(LogLevel::error, removed.error().text());
+  return {std::move(stopped), std::move(removed)};
 }
 
 }  // namespace oxbow::ublk

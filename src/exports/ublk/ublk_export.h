@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -64,6 +65,7 @@ class UblkExport final : public KernelDevice {
   [[nodiscard]] Result<void> sync_block_device(const UniqueFd& claim) const;
   void find_partitions();
   void give_up() noexcept;
+  [[nodiscard]] std::array<Result<void>, 2> take_away(UniqueFd claim);
   void log(LogLevel level, const std::string& line) const;
 
   Device& device_;
